@@ -1,0 +1,234 @@
+"""``bot.toml`` and the secrets, validated with errors that name the setting.
+
+The defaults here are the product's. Money and percentages are written as strings or numbers in
+TOML and become :class:`decimal.Decimal`; percentages are in percent (``2`` is 2 %).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import msgspec
+from msgspec import Meta
+
+from watchkeeper.domain.client_id import BOT_NAME
+
+Positive = Annotated[int, Meta(gt=0)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class ConfigError(Exception):
+    """A setting or secret is wrong. The message names it and says what mends it."""
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class VenueConfig(_Section):
+    id: Literal["binanceusdm"] = "binanceusdm"
+    ca_file: str = ""  # paper only: the paper venue's CA
+    recv_window_ms: Annotated[int, Meta(ge=1000, le=5000)] = 5000
+    request_timeout_ms: Annotated[int, Meta(ge=500, le=60000)] = 10_000
+    weight_per_minute: Positive = 1200  # our share of the venue's limit per IP (Binance: 2,400)
+    reserved_for_protection_pct: Annotated[int, Meta(ge=0, le=90)] = 25
+
+
+class StrategyConfig(_Section):
+    name: str  # this instance's name in logs and intents
+    plugin: str  # entry point in the group watchkeeper.strategies
+    symbols: Annotated[list[str], Meta(min_length=1)]
+    params: dict[str, Any] = {}
+    intent_ttl_ms: Positive = 5000
+
+
+class RiskConfig(_Section):
+    order_quote_value: Decimal = Decimal(1000)  # size of an entry, in quote currency
+    max_position_quote_value: Decimal = Decimal(5000)
+    max_open_positions: Positive = 5
+    daily_loss_limit: Decimal = Decimal(500)  # quote currency, realised and unrealised
+    check_interval_ms: Positive = 5000
+    unprotected_deadline_ms: Positive = 60_000
+
+
+class ProtectionConfig(_Section):
+    stop_distance_pct: Decimal = Decimal(2)
+    trailing_distance_pct: Decimal = Decimal(0)  # 0: the stop does not trail
+    trailing_step_pct: Decimal = Decimal("0.1")  # smallest move worth a replacement
+    external_positions: Literal["protect", "freeze"] = "protect"  # P2
+    underwater_pct: Decimal = Decimal(20)  # P16
+
+
+class ReconcileConfig(_Section):
+    interval_ms: Positive = 60_000
+    unknown_deadline_ms: Annotated[int, Meta(ge=600_000)] = 600_000
+
+
+class ClockConfig(_Section):
+    max_offset_ms: Positive = 500  # to the venue
+    require_synchronised: bool = True  # entries wait for the host's clock
+
+
+class DataConfig(_Section):
+    max_age_ms: Positive = 60_000  # by venue timestamp; older opens nothing
+
+
+class HeartbeatConfig(_Section):
+    interval_ms: Annotated[int, Meta(ge=100, le=60_000)] = 10_000
+
+
+class HealthConfig(_Section):
+    listen: str = "127.0.0.1"
+    port: Port = 8700
+
+
+class LogConfig(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class BotConfig(_Section):
+    """All of ``bot.toml``."""
+
+    name: str
+    mode: Literal["paper", "live"]
+    venue: VenueConfig = VenueConfig()
+    strategies: list[StrategyConfig] = []
+    risk: RiskConfig = RiskConfig()
+    protection: ProtectionConfig = ProtectionConfig()
+    reconcile: ReconcileConfig = ReconcileConfig()
+    clock: ClockConfig = ClockConfig()
+    data: DataConfig = DataConfig()
+    heartbeat: HeartbeatConfig = HeartbeatConfig()
+    health: HealthConfig = HealthConfig()
+    log: LogConfig = LogConfig()
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Every symbol some strategy trades, once, in order of first mention."""
+        return tuple(dict.fromkeys(s for st in self.strategies for s in st.symbols))
+
+
+def load_config(path: Path) -> BotConfig:
+    """Read and validate ``path``.
+
+    Raises:
+        ConfigError: unreadable, not TOML, an unknown or wrong setting, or settings that
+            contradict each other.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        config = msgspec.toml.decode(raw, type=BotConfig, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {_locate(error)}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    _check(config, path)
+    return config
+
+
+def _locate(error: msgspec.ValidationError) -> str:
+    """msgspec ends a message with ``- at `$.venue.id```; put the setting's name first."""
+    message, separator, where = str(error).rpartition(" - at ")
+    if not separator:
+        return str(error)
+    return f"{where.strip('`').removeprefix('$.')}: {message}"
+
+
+def _check(config: BotConfig, path: Path) -> None:
+    def refuse(setting: str, why: str) -> None:
+        raise ConfigError(f"{path}: {setting}: {why}")
+
+    if not BOT_NAME.fullmatch(config.name):
+        refuse("name", f"{config.name!r} must match {BOT_NAME.pattern} (it is part of order ids)")
+    if config.mode == "paper" and not config.venue.ca_file:
+        refuse("venue.ca_file", "mode = 'paper' needs the paper venue's CA")
+    if config.mode == "live" and config.venue.ca_file:
+        refuse("venue.ca_file", "mode = 'live' trusts public CAs only; remove it")
+    if config.heartbeat.interval_ms > config.data.max_age_ms:
+        refuse("heartbeat.interval_ms", "must not be longer than data.max_age_ms")
+    names = [s.name for s in config.strategies]
+    for name in names:
+        if names.count(name) > 1:
+            refuse("strategies.name", f"{name!r} is used twice")
+    owner: dict[str, str] = {}
+    for strategy in config.strategies:
+        for symbol in strategy.symbols:
+            if owner.setdefault(symbol, strategy.name) != strategy.name:
+                refuse(
+                    "strategies.symbols",
+                    f"{symbol} is traded by {owner[symbol]!r} and {strategy.name!r}",
+                )
+    for section, key in _POSITIVE:
+        value = cast(Decimal, getattr(getattr(config, section), key))
+        if not value.is_finite() or value <= 0:
+            refuse(f"{section}.{key}", f"must be above 0, is {value}")
+    for section, key in _NOT_NEGATIVE:
+        value = cast(Decimal, getattr(getattr(config, section), key))
+        if not value.is_finite() or value < 0:
+            refuse(f"{section}.{key}", f"must not be negative, is {value}")
+    for key in ("stop_distance_pct", "trailing_distance_pct"):
+        if getattr(config.protection, key) >= config.protection.underwater_pct:
+            refuse(f"protection.{key}", "must be below protection.underwater_pct")
+    if config.risk.order_quote_value > config.risk.max_position_quote_value:
+        refuse("risk.order_quote_value", "must not be above risk.max_position_quote_value")
+
+
+_POSITIVE = (
+    ("risk", "order_quote_value"),
+    ("risk", "max_position_quote_value"),
+    ("risk", "daily_loss_limit"),
+    ("protection", "stop_distance_pct"),
+    ("protection", "trailing_step_pct"),
+    ("protection", "underwater_pct"),
+)
+_NOT_NEGATIVE = (("protection", "trailing_distance_pct"),)
+
+
+API_KEY = "WATCHKEEPER_API_KEY"
+API_SECRET = "WATCHKEEPER_API_SECRET"  # noqa: S105 - the variable's name, not its value
+NOTIFY_URLS = "WATCHKEEPER_NOTIFY_URLS"
+
+
+def load_secrets(path: Path, *required: str) -> dict[str, str]:
+    """``KEY=value`` lines of a file that only its owner may read.
+
+    Blank lines and lines starting with ``#`` are skipped; a value may stand in double quotes.
+
+    Raises:
+        ConfigError: the file is unreadable or open to others, a line is malformed, or a required
+            variable is missing or empty. No value is ever part of the message.
+    """
+    try:
+        status = path.stat()
+        text = path.read_text()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise ConfigError(
+            f"{path}: mode is {stat.S_IMODE(status.st_mode):04o}, secrets must be 0600: "
+            f"chmod 0600 {path}"
+        )
+    if status.st_uid != os.geteuid() and os.geteuid() != 0:
+        raise ConfigError(f"{path}: belongs to uid {status.st_uid}, not to uid {os.geteuid()}")
+    secrets: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        key, separator, value = line.partition("=")
+        if not separator or not key.isidentifier():
+            raise ConfigError(f"{path}: line {number} is not KEY=value")
+        if len(value) > 1 and value[0] == value[-1] == '"':
+            value = value[1:-1]
+        secrets[key] = value
+    for key in required:
+        if not secrets.get(key):
+            raise ConfigError(f"{path}: {key} is missing or empty")
+    return secrets

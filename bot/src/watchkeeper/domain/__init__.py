@@ -1,0 +1,1 @@
+"""What trading is about: immutable values, Decimal money, no I/O."""

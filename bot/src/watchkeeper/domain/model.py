@@ -1,0 +1,181 @@
+"""Orders, fills, positions, stops and intents as immutable values.
+
+Money and quantities are :class:`decimal.Decimal` in the venue's own units (base currency for
+``quantity``, quote currency per base unit for prices). Times are integers of milliseconds since
+the Unix epoch, named ``*_ms``. A symbol is ccxt's unified one, e.g. ``BTC/USDT:USDT``.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+ZERO = Decimal(0)
+
+
+class Side(StrEnum):
+    """Direction of an order."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+    @property
+    def opposite(self) -> Side:
+        return Side.SELL if self is Side.BUY else Side.BUY
+
+    @property
+    def sign(self) -> int:
+        return 1 if self is Side.BUY else -1
+
+
+class OrderKind(StrEnum):
+    """Why an order exists; the letter is part of its client order id."""
+
+    ENTRY = "E"
+    EXIT = "X"
+    STOP = "S"
+    CLOSE = "R"  # reduce-only, sent by risk or the kill switch without the lease
+
+    @property
+    def increases_exposure(self) -> bool:
+        return self is OrderKind.ENTRY
+
+
+class OrderType(StrEnum):
+    MARKET = "market"
+    LIMIT = "limit"
+    STOP_MARKET = "stop_market"
+
+
+class OrderState(StrEnum):
+    """Life of an order as the journal believes it.
+
+    INTENDED is durable and perhaps never sent. UNKNOWN was sent and not confirmed: it is neither
+    retried nor assumed rejected until its deadline (promise 3).
+    """
+
+    INTENDED = "intended"
+    UNKNOWN = "unknown"
+    OPEN = "open"
+    PARTIALLY_FILLED = "partially_filled"
+    FILLED = "filled"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in _TERMINAL
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        return self in (OrderState.INTENDED, OrderState.UNKNOWN)
+
+
+_TERMINAL = frozenset(
+    {OrderState.FILLED, OrderState.CANCELLED, OrderState.REJECTED, OrderState.EXPIRED}
+)
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A strategy's wish, as it travels on the durable bus. No order exists yet."""
+
+    intent_id: str
+    strategy: str
+    symbol: str
+    action: str  # "enter" or "exit"
+    side: Side  # of the order: an exit from a long position is a sell
+    quantity: Decimal | None = None  # None: sized by the executor from its policy
+    stop_price: Decimal | None = None  # None: the policy's default distance
+    created_ms: int
+    expires_ms: int
+    reason: str = ""
+    saw: dict[str, str] = {}  # inputs of the decision, for the decision log
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """An order as the journal or the venue knows it.
+
+    ``venue_id`` is the venue's id; ``conditional`` tells which of Binance's two number spaces it
+    belongs to (regular orders, or the algo list on which stops live).
+    """
+
+    client_id: str
+    symbol: str
+    side: Side
+    kind: OrderKind | None  # None: not ours
+    type: OrderType
+    quantity: Decimal
+    state: OrderState
+    price: Decimal | None = None
+    stop_price: Decimal | None = None
+    reduce_only: bool = False
+    conditional: bool = False
+    filled: Decimal = ZERO
+    average_price: Decimal | None = None
+    venue_id: str = ""
+    intent_id: str = ""
+    protective_stop: Decimal | None = None  # of an entry: where its stop will rest
+    created_ms: int = 0
+    updated_ms: int = 0
+    reject_reason: str = ""
+
+    @property
+    def remaining(self) -> Decimal:
+        return self.quantity - self.filled
+
+
+class Fill(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution. ``trade_id`` is unique per symbol at the venue."""
+
+    trade_id: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    venue_order_id: str
+    client_id: str = ""
+    fee: Decimal = ZERO
+    fee_asset: str = ""
+    time_ms: int = 0
+    realized_pnl: Decimal = ZERO
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """An open position. ``side`` is the side that opened it: BUY is long."""
+
+    symbol: str
+    side: Side
+    quantity: Decimal
+    entry_price: Decimal | None = None
+    mark_price: Decimal | None = None
+    liquidation_price: Decimal | None = None
+    stop_price: Decimal | None = None  # where its stop belongs
+    stop_client_id: str = ""
+    best_price: Decimal | None = None  # most favourable price since entry, for trailing
+    quote_value: Decimal = ZERO  # quantity * entry price at entry
+    entry_ms: int = 0
+    intent_id: str = ""
+    external: bool = False  # adopted without an intent of ours (P2)
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    """Margin of the account in one asset."""
+
+    asset: str
+    total: Decimal
+    available: Decimal
+
+
+class Tick(msgspec.Struct, frozen=True, kw_only=True):
+    """Latest values of one symbol. ``venue_ms`` is the venue's own timestamp, never ours."""
+
+    symbol: str
+    last: Decimal
+    bid: Decimal | None = None
+    ask: Decimal | None = None
+    mark: Decimal | None = None
+    venue_ms: int
+    received_ms: int

@@ -1,0 +1,99 @@
+"""Where everything of one bot lies. Nothing else in the package spells a path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+
+class Paths(msgspec.Struct, frozen=True):
+    """All files of one bot below ``root`` (``/`` on a host, a temporary folder in tests)."""
+
+    bot: str
+    root: Path = Path("/")
+
+    @classmethod
+    def from_environment(cls, bot: str | None = None) -> Paths:
+        """``WATCHKEEPER_BOT`` names the bot, ``WATCHKEEPER_ROOT`` moves the tree.
+
+        Raises:
+            KeyError: no bot was named.
+        """
+        name = bot or os.environ["WATCHKEEPER_BOT"]
+        return cls(name, Path(os.environ.get("WATCHKEEPER_ROOT", "/")))
+
+    @property
+    def etc(self) -> Path:
+        return self.root / "etc/watchkeeper" / self.bot
+
+    @property
+    def config(self) -> Path:
+        return self.etc / "bot.toml"
+
+    @property
+    def env(self) -> Path:
+        return self.etc / "env"
+
+    @property
+    def trading_env(self) -> Path:
+        return self.etc / "trading.env"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "var/lib/watchkeeper" / self.bot
+
+    @property
+    def journal(self) -> Path:
+        return self.state / "journal.db"
+
+    @property
+    def bus(self) -> Path:
+        return self.state / "bus.db"
+
+    @property
+    def halt(self) -> Path:
+        """The latch on disk; either of the two halts."""
+        return self.state / "HALT"
+
+    @property
+    def halt_run(self) -> Path:
+        """The latch's copy in memory, for a full or read-only disk."""
+        return self.run / "HALT"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run/watchkeeper" / self.bot
+
+    @property
+    def heartbeats(self) -> Path:
+        return self.run / "heartbeat"
+
+    @property
+    def market_socket(self) -> Path:
+        return self.run / "market.sock"
+
+    def supervisor_socket(self, slot: str) -> Path:
+        return self.run / f"supervisor-{slot}.sock"
+
+    @property
+    def locks(self) -> Path:
+        return self.root / "run/watchkeeper/locks"
+
+    @property
+    def clock(self) -> Path:
+        """Verdict on the host's clock, written by the timesync role's timer."""
+        return self.root / "run/watchkeeper/clock.json"
+
+    @property
+    def checks(self) -> Path:
+        """The last health check's verdict and its memory of consecutive failures."""
+        return self.root / "run/watchkeeper/checks" / f"{self.bot}.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "var/log/watchkeeper" / self.bot
+
+    def log(self, slot: str, program: str) -> Path:
+        return self.logs / f"{slot}-{program}.log"

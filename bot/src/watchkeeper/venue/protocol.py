@@ -1,0 +1,184 @@
+"""The port through which everything reaches a venue, and what can go wrong there.
+
+A snapshot knows which of its parts are missing: a failed query is a :class:`Missing`, never an
+empty tuple (promise 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from decimal import Decimal
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from watchkeeper.domain.model import Balance, Fill, Order, Position, Tick
+
+T = TypeVar("T")
+
+
+class VenueError(Exception):
+    """Something a venue said or failed to say. ``code`` is the venue's own, ``""`` if none."""
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class VenueUnavailable(VenueError):
+    """No answer, a 5xx or maintenance. For a read: try again later."""
+
+
+class RateLimited(VenueError):
+    """429 or 418. Nothing but protective calls until ``until_ms`` (venue time)."""
+
+    def __init__(self, message: str, *, code: str = "", until_ms: int) -> None:
+        super().__init__(message, code=code)
+        self.until_ms = until_ms
+
+
+class KeyProblem(VenueError):
+    """The key is unknown, revoked, or lacks a permission. Trying again does not help."""
+
+
+class ClockOff(VenueError):
+    """The request's timestamp lies outside the venue's receive window (A4)."""
+
+
+class OrderRejected(VenueError):
+    """An explicit no: the order does not exist and will not (O4)."""
+
+
+class DuplicateClientId(OrderRejected):
+    """An open order already carries this client id: *some* earlier send arrived."""
+
+
+class WouldTrigger(OrderRejected):
+    """The stop's price is already through the market."""
+
+
+class OutcomeUnknown(VenueError):
+    """Sent and not confirmed: the order may exist (O2, O3). Never send it again."""
+
+
+class Missing(msgspec.Struct, frozen=True):
+    """A part of a snapshot that could not be read. It says nothing about what is there."""
+
+    reason: str
+
+
+class NotFound(msgspec.Struct, frozen=True):
+    """The venue answered that it knows no such order *now*."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What the venue said, all of it read after ``taken_ms`` (venue time, ms).
+
+    ``orders`` are the open regular orders, ``stops`` the open conditional ones, of all symbols.
+    ``lookups`` holds one answer for each order that was asked for by client id. ``fills`` are
+    those since ``fills_since_ms`` of every symbol asked for.
+    """
+
+    taken_ms: int
+    account: str
+    balances: tuple[Balance, ...] | Missing
+    positions: tuple[Position, ...] | Missing
+    orders: tuple[Order, ...] | Missing
+    stops: tuple[Order, ...] | Missing
+    fills: tuple[Fill, ...] | Missing
+    lookups: dict[str, Order | NotFound | Missing] = {}
+
+
+class SymbolRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the venue accepts for one symbol, in its own units."""
+
+    symbol: str
+    quantity_step: Decimal
+    price_step: Decimal
+    min_quantity: Decimal
+    min_notional: Decimal
+
+
+class OrderEvent(msgspec.Struct, frozen=True):
+    """The private stream reported an order, and with it perhaps a fill."""
+
+    order: Order
+    fill: Fill | None = None
+
+
+class StreamReset(msgspec.Struct, frozen=True):
+    """The private stream (re)connected: anything may have happened unseen. Reconcile."""
+
+
+VenueEvent = OrderEvent | StreamReset
+
+
+class Venue(Protocol):
+    """One account at one venue.
+
+    Reads retry inside and then raise :class:`VenueUnavailable`; order creation is sent once.
+    """
+
+    @property
+    def clock_offset_ms(self) -> int:
+        """Venue clock minus host clock, as last measured."""
+
+    async def connect(self) -> None:
+        """Load the rules of all symbols and measure the clock. Opens no stream."""
+
+    async def close(self) -> None: ...
+
+    async def account_id(self) -> str:
+        """The account's id as the venue reports it: the lease's name."""
+
+    async def measure_clock(self) -> int:
+        """Measure again; returns the offset in ms."""
+
+    def now_ms(self) -> int:
+        """Venue time now, from the host's clock and the measured offset."""
+
+    def rules(self, symbol: str) -> SymbolRules: ...
+
+    async def snapshot(
+        self,
+        *,
+        lookups: Sequence[Order] = (),
+        fills_since_ms: int | None = None,
+        fill_symbols: Sequence[str] = (),
+    ) -> Snapshot:
+        """Read everything at once. Never raises for a failed part: that part is Missing.
+
+        ``fills_since_ms`` None: fills are not asked for and come back as an empty tuple.
+        """
+
+    async def create_order(self, order: Order) -> Order:
+        """Send once. ``order.type`` STOP_MARKET goes to the conditional list.
+
+        Raises:
+            OrderRejected: with the venue's code; also its subclasses.
+            RateLimited, KeyProblem, ClockOff: refused before execution.
+            OutcomeUnknown: no answer, or one that does not tell.
+        """
+
+    async def cancel_order(self, order: Order) -> None:
+        """Cancel by client id, on the list the order lives on.
+
+        Raises:
+            OrderRejected: the venue knows no such open order.
+            OutcomeUnknown: no answer.
+        """
+
+    async def fetch_order(self, order: Order) -> Order | NotFound:
+        """Ask for one order by client id, on the list it was placed on.
+
+        Raises:
+            VenueUnavailable: no answer; says nothing about the order.
+        """
+
+    async def mark_price(self, symbol: str) -> Decimal: ...
+
+    def events(self) -> AsyncIterator[VenueEvent]:
+        """Private stream, reconnecting for ever; yields StreamReset after each (re)connect."""
+
+    def ticks(self, symbols: Sequence[str]) -> AsyncIterator[Tick]:
+        """Public stream of last, bid, ask and mark, reconnecting for ever."""
