@@ -1,0 +1,1 @@
+"""The durable memory of one bot: intents, orders, fills, positions, decisions."""

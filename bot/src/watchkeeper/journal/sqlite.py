@@ -1,0 +1,67 @@
+"""Open SQLite databases the one safe way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+
+# Earlier versions may lose commits when several connections write and one checkpoints:
+# "The WAL-reset bug", https://sqlite.org/wal.html. Debian 12 and Ubuntu 24.04 ship affected ones,
+# hence the SQLite inside apsw's wheel.
+MINIMUM_SQLITE = (3, 51, 3)
+
+
+class UnsafeSqliteError(RuntimeError):
+    """The SQLite library in use has the WAL-reset bug."""
+
+
+class DatabaseError(Exception):
+    """A database cannot be opened or does not answer."""
+
+
+def assert_safe_sqlite(version: str | None = None) -> None:
+    """Refuse a SQLite older than :data:`MINIMUM_SQLITE`.
+
+    Raises:
+        UnsafeSqliteError: with the version found and what mends it.
+    """
+    found = version or apsw.sqlite_lib_version()
+    if tuple(int(part) for part in found.split(".")) < MINIMUM_SQLITE:
+        needed = ".".join(map(str, MINIMUM_SQLITE))
+        raise UnsafeSqliteError(
+            f"SQLite {found} may lose commits (WAL-reset bug), {needed} or newer is needed: "
+            f"install apsw from its wheel, as requirements/bot.txt pins it"
+        )
+
+
+def open_database(
+    path: Path, *, readonly: bool = False, busy_timeout_ms: int = 2000
+) -> apsw.Connection:
+    """A connection in WAL mode with ``synchronous=FULL``: a commit is on disk when it returns.
+
+    A reader opens read-only and never checkpoints.
+
+    Raises:
+        UnsafeSqliteError: see :func:`assert_safe_sqlite`.
+        DatabaseError: the file cannot be opened, is not a database, or is corrupt.
+    """
+    assert_safe_sqlite()
+    flags = (
+        apsw.SQLITE_OPEN_READONLY
+        if readonly
+        else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    )
+    try:
+        connection = apsw.Connection(str(path), flags=flags)
+        connection.set_busy_timeout(busy_timeout_ms)
+        if readonly:
+            connection.execute("PRAGMA query_only=1")
+        else:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    except apsw.Error as error:
+        raise DatabaseError(f"{path}: {error}") from error
+    return connection
