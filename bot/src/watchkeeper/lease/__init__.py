@@ -1,0 +1,1 @@
+"""Who may increase exposure on an account."""

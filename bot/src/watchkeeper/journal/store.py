@@ -1,0 +1,336 @@
+"""The executor's journal: one writer, durable at every return.
+
+Every method that writes commits with fsync before it returns. Readers use
+:mod:`watchkeeper.journal.reader`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+import msgspec
+
+from watchkeeper.domain.client_id import ClientId
+from watchkeeper.domain.ledger import apply_execution, execution, merge
+from watchkeeper.domain.model import Balance, Fill, Order, OrderKind, Position
+from watchkeeper.journal.sqlite import DatabaseError, open_database
+
+SCHEMA_VERSION = 1
+MIN_WRITER = 1  # the oldest schema whose code may still write this file (row A9)
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE orders (
+    client_id TEXT PRIMARY KEY,
+    intent_id TEXT NOT NULL,
+    symbol TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    terminal INTEGER NOT NULL,
+    venue_id TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    body TEXT NOT NULL
+) STRICT;
+CREATE INDEX orders_live ON orders (terminal) WHERE terminal = 0;
+CREATE INDEX orders_by_venue_id ON orders (venue_id);
+CREATE UNIQUE INDEX orders_by_intent ON orders (intent_id, kind)
+    WHERE kind IN ('E', 'X') AND intent_id <> '';
+CREATE TABLE fills (
+    symbol TEXT NOT NULL,
+    trade_id TEXT NOT NULL,
+    time_ms INTEGER NOT NULL,
+    client_id TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (symbol, trade_id)
+) STRICT;
+CREATE TABLE positions (symbol TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+CREATE TABLE balances (asset TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+CREATE TABLE decisions (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    time_ms INTEGER NOT NULL,
+    row TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    action TEXT NOT NULL,
+    saw TEXT NOT NULL
+) STRICT;
+"""
+
+# Bodies are JSON so that a person with the sqlite3 shell can read them at 3 a.m.
+_ORDER = msgspec.json.Decoder(Order)
+_FILL = msgspec.json.Decoder(Fill)
+_POSITION = msgspec.json.Decoder(Position)
+_BALANCE = msgspec.json.Decoder(Balance)
+_ENCODER = msgspec.json.Encoder(decimal_format="string")
+
+T = TypeVar("T")
+
+
+def encode(value: Any) -> str:
+    return _ENCODER.encode(value).decode()
+
+
+def decode_order(body: str) -> Order:
+    return _ORDER.decode(body)
+
+
+def decode_position(body: str) -> Position:
+    return _POSITION.decode(body)
+
+
+def decode_balance(body: str) -> Balance:
+    return _BALANCE.decode(body)
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """A line of the decision log: which row of the matrix, on what, and what was seen."""
+
+    sequence: int
+    time_ms: int
+    row: str
+    subject: str
+    action: str
+    saw: dict[str, Any]
+
+
+class Journal:
+    """Read and write one bot's journal.
+
+    Raises:
+        DatabaseError: the file is no journal, corrupt, or written by a newer release that this
+            one must not write to.
+    """
+
+    def __init__(self, path: Path, *, bot: str) -> None:
+        self.path = path
+        self.bot = bot
+        self._db = open_database(path)
+        with self.transaction():
+            self._prepare()
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, durable when it ends. May be nested."""
+        with self._db:
+            yield
+
+    def _prepare(self) -> None:
+        version = self._db.pragma("user_version")
+        if version == 0:
+            self._db.execute(_SCHEMA)
+            self._db.pragma("user_version", SCHEMA_VERSION)
+            self._set("min_writer", MIN_WRITER)
+            self._set("bot", self.bot)
+            return
+        owner = self._get("bot")
+        if owner != self.bot:
+            raise DatabaseError(f"{self.path}: belongs to bot {owner!r}, not to {self.bot!r}")
+        needed = int(self._get("min_writer") or 0)
+        if needed > SCHEMA_VERSION:
+            raise DatabaseError(
+                f"{self.path}: may be written by schema {needed} or newer, "
+                f"this release knows {SCHEMA_VERSION}"
+            )
+
+    # meta
+
+    def _get(self, key: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def _set(self, key: str, value: object) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, str(value)))
+
+    @property
+    def epoch(self) -> int:
+        """Fencing token of the last holder of the lease; 0 in a new journal."""
+        return int(self._get("epoch") or 0)
+
+    def raise_epoch(self, *seen: int) -> int:
+        """Take the next epoch, above the journal's and every one in ``seen``.
+
+        A new journal starts from the wall clock in seconds: should an older one have been lost,
+        its epochs stay below.
+        """
+        with self.transaction():
+            mine = self.epoch
+            highest = max(mine, *seen, 0) if seen else mine
+            epoch = max(highest + 1, 0 if mine else int(time.time()))
+            self._set("epoch", epoch)
+            self._set("sequence", 0)
+        return epoch
+
+    def next_client_id(self, kind: OrderKind) -> str:
+        """A client order id never given out before. Call inside the transaction that uses it."""
+        sequence = int(self._get("sequence") or 0) + 1
+        self._set("sequence", sequence)
+        return str(ClientId(kind, self.bot, self.epoch, sequence))
+
+    @property
+    def account(self) -> str:
+        """The account this journal is about, as the venue reports it; ``""`` before the first."""
+        return self._get("account") or ""
+
+    def bind_account(self, account: str) -> None:
+        """Remember whose positions these are.
+
+        Raises:
+            DatabaseError: the journal is about another account.
+        """
+        with self.transaction():
+            if self.account not in ("", account):
+                raise DatabaseError(
+                    f"{self.path}: is about account {self.account!r}, the key belongs to "
+                    f"{account!r}; move the journal away to start on the new account"
+                )
+            self._set("account", account)
+
+    # orders
+
+    def record_order(self, order: Order) -> None:
+        """Write a new order before it is sent, or one adopted from the venue."""
+        with self.transaction():
+            self._write_order(order)
+
+    def _write_order(self, order: Order) -> None:
+        self._db.execute(
+            "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (client_id) DO "
+            "UPDATE SET state = excluded.state, terminal = excluded.terminal, "
+            "venue_id = excluded.venue_id, body = excluded.body",
+            (
+                order.client_id,
+                order.intent_id,
+                order.symbol,
+                order.kind.value if order.kind else "",
+                order.state.value,
+                int(order.state.is_terminal),
+                order.venue_id,
+                order.created_ms,
+                encode(order),
+            ),
+        )
+
+    def advance_order(self, news: Order) -> Order | None:
+        """Merge what was heard of an order, and move its position by what was newly filled.
+
+        Returns:
+            The order as now known, or None when the journal does not know it.
+        """
+        with self.transaction():
+            known = self.order(news.client_id)
+            if known is None:
+                return None
+            merged = merge(known, news)
+            if merged == known:
+                return known
+            self._write_order(merged)
+            quantity, price = execution(known, merged)
+            if quantity > 0:
+                position = apply_execution(
+                    self.position(merged.symbol), merged, quantity, price, merged.updated_ms
+                )
+                self._write_position(merged.symbol, position)
+            return merged
+
+    def order(self, client_id: str) -> Order | None:
+        return self._one(_ORDER, "SELECT body FROM orders WHERE client_id = ?", client_id)
+
+    def order_by_venue_id(self, venue_id: str) -> Order | None:
+        return self._one(_ORDER, "SELECT body FROM orders WHERE venue_id = ?", venue_id)
+
+    def order_for_intent(self, intent_id: str) -> Order | None:
+        return self._one(_ORDER, "SELECT body FROM orders WHERE intent_id = ?", intent_id)
+
+    def live_orders(self) -> tuple[Order, ...]:
+        """Every order not in a terminal state, oldest first."""
+        return self._all(
+            _ORDER, "SELECT body FROM orders WHERE terminal = 0 ORDER BY created_ms, client_id"
+        )
+
+    # fills
+
+    def record_fill(self, fill: Fill) -> bool:
+        """Keep one execution. False: it was known already (O17)."""
+        with self.transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO fills VALUES (?, ?, ?, ?, ?)",
+                (fill.symbol, fill.trade_id, fill.time_ms, fill.client_id, encode(fill)),
+            )
+            return self._db.changes() > 0
+
+    def fills_since(self, since_ms: int) -> tuple[Fill, ...]:
+        return self._all(
+            _FILL, "SELECT body FROM fills WHERE time_ms >= ? ORDER BY time_ms, trade_id", since_ms
+        )
+
+    def last_fill_ms(self) -> int:
+        """Venue time of the newest fill known; 0 if none."""
+        row = self._db.execute("SELECT max(time_ms) FROM fills").fetchone()
+        return int(row[0] or 0) if row else 0
+
+    # positions and balance
+
+    def save_position(self, position: Position) -> None:
+        with self.transaction():
+            self._write_position(position.symbol, position)
+
+    def close_position(self, symbol: str) -> None:
+        with self.transaction():
+            self._write_position(symbol, None)
+
+    def _write_position(self, symbol: str, position: Position | None) -> None:
+        if position is None:
+            self._db.execute("DELETE FROM positions WHERE symbol = ?", (symbol,))
+        else:
+            self._db.execute(
+                "INSERT OR REPLACE INTO positions VALUES (?, ?)", (symbol, encode(position))
+            )
+
+    def position(self, symbol: str) -> Position | None:
+        return self._one(_POSITION, "SELECT body FROM positions WHERE symbol = ?", symbol)
+
+    def positions(self) -> tuple[Position, ...]:
+        return self._all(_POSITION, "SELECT body FROM positions ORDER BY symbol")
+
+    def save_balances(self, balances: Iterable[Balance]) -> None:
+        with self.transaction():
+            self._db.execute("DELETE FROM balances")
+            for balance in balances:
+                self._db.execute(
+                    "INSERT INTO balances VALUES (?, ?)", (balance.asset, encode(balance))
+                )
+
+    def balances(self) -> tuple[Balance, ...]:
+        return self._all(_BALANCE, "SELECT body FROM balances ORDER BY asset")
+
+    # decisions
+
+    def record_decision(
+        self, time_ms: int, row: str, subject: str, action: str, saw: Mapping[str, Any]
+    ) -> None:
+        """Append to the decision log what was done, by which rule, seeing what (T18)."""
+        with self.transaction():
+            self._db.execute(
+                "INSERT INTO decisions (time_ms, row, subject, action, saw) VALUES (?, ?, ?, ?, ?)",
+                (time_ms, row, subject, action, encode(saw)),
+            )
+
+    def _one(self, decoder: msgspec.json.Decoder[T], sql: str, *values: Any) -> T | None:
+        row = self._db.execute(sql, values).fetchone()
+        return None if row is None else decoder.decode(str(row[0]))
+
+    def _all(self, decoder: msgspec.json.Decoder[T], sql: str, *values: Any) -> tuple[T, ...]:
+        return tuple(decoder.decode(str(row[0])) for row in self._db.execute(sql, values))
+
+
+def corrupt(error: BaseException) -> bool:
+    """Whether SQLite says that the file itself is damaged, not that it is busy or full."""
+    cause = error.__cause__ if isinstance(error, DatabaseError) else error
+    return isinstance(cause, apsw.CorruptError | apsw.NotADBError)
