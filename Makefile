@@ -1,0 +1,57 @@
+# The commands of this repository; the same for people and for CI. `make` alone lists them.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+VENV := .venv/bin
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+.PHONY: help demo demo-down test-fast test test-full lint fmt molecule bench lock python hosts clean
+
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
+
+demo: hosts ## A bot on a host of its own: provisioned, trading, killed, back and protected (12 min)
+	@$(VENV)/python tools/demo.py up
+
+demo-down: ## Remove the demo's host, venue and network
+	@if [ -x $(VENV)/python ]; then $(VENV)/python tools/demo.py down; else echo "nothing to remove"; fi
+
+test-fast: python ## Tests without a host (3 min; PYTEST_ARGS='-k name' for some)
+	@$(VENV)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+test: lint test-fast hosts ## What CI runs: linters, fast tests, core host scenarios (40 min)
+	@$(VENV)/python tools/scenarios.py core
+
+test-full: lint test-fast hosts ## Every scenario on every platform, resumable; table in docs/test-results/
+	@$(VENV)/python tools/scenarios.py full
+
+molecule: hosts ## One scenario on a fresh host: make molecule SCENARIO=default [PLATFORM=trixie]
+	@$(VENV)/python tools/scenarios.py one $(or $(SCENARIO),$(error name it: make molecule SCENARIO=default))
+
+lint: python ## ruff, mypy --strict, yamllint, ansible-lint, shellcheck, documentation and locks fresh
+	@$(VENV)/python tools/lint.py
+
+fmt: python ## Rewrite Python files the way `make lint` wants them
+	@$(VENV)/ruff check --fix-only --quiet .
+	@$(VENV)/ruff format .
+
+bench: python ## Kill to reconciled and protected, start-up, memory; budgets beside them
+	@$(VENV)/python tools/bench.py
+
+lock: python ## Resolve requirements/*.in anew into hash-pinned *.txt
+	@$(VENV)/python tools/lock.py
+
+python: ## Only install the Python tools into .venv
+	@tools/bootstrap.sh python
+
+hosts: ## Only install what hosts under test need
+	@tools/bootstrap.sh hosts
+
+clean: ## Remove caches and what runs left behind (not .venv, not a running demo)
+	@rm -rf .cache/images .mypy_cache .ruff_cache .pytest_cache bot/dist
