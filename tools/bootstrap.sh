@@ -105,7 +105,7 @@ bootstrap_python() {
     fi
     VIRTUAL_ENV="$PWD/.venv"
     export VIRTUAL_ENV
-    "$uv_home/bin/uv" pip sync --require-hashes requirements/dev.txt
+    "$uv_home/bin/uv" -q pip sync --require-hashes requirements/dev.txt
     "$uv_home/bin/uv" -q pip install --no-deps --no-build-isolation --editable bot
 
     # Compiled once here, or paid at every start (seconds for ccxt) wherever
