@@ -80,7 +80,7 @@ mirror_settings() {
 
 bootstrap_python() {
     python=$(find_python)
-    inputs="requirements/dev.txt requirements/uv.txt bot/pyproject.toml tools/bootstrap.sh"
+    inputs="requirements/dev.txt requirements/uv.txt bot/pyproject.toml"
     # shellcheck disable=SC2086
     key=$( { cat $inputs; "$python" -VV; pwd; } | sha256sum | cut -c1-16)
     [ -e "$stamps/python-$key" ] && [ -x .venv/bin/ansible-playbook ] && return 0
