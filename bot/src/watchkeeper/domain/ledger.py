@@ -70,9 +70,12 @@ def apply_execution(
     """The position after ``quantity`` of ``order`` was filled; None when flat.
 
     In one-way mode a fill larger than an opposite position turns it round (P9): the old one ends
-    and a new one begins.
+    and a new one begins. A reduce-only order can do neither: where its position was booked as
+    closed already, its fill is old news.
     """
     if quantity <= ZERO:
+        return position
+    if order.reduce_only and (position is None or position.side is order.side):
         return position
     if position is None:
         return _opened(order, quantity, price, time_ms)
@@ -90,7 +93,7 @@ def apply_execution(
     left = position.quantity - quantity
     if left > ZERO:
         return msgspec.structs.replace(position, quantity=left)
-    if left == ZERO:
+    if left == ZERO or order.reduce_only:
         return None
     return _opened(order, -left, price, time_ms)
 

@@ -1,0 +1,1 @@
+"""From intents to orders, and from fills to stops."""

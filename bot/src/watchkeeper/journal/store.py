@@ -254,6 +254,15 @@ class Journal:
             _ORDER, "SELECT body FROM orders WHERE terminal = 0 ORDER BY created_ms, client_id"
         )
 
+    def closed_orders_since(self, since_ms: int) -> dict[str, Order]:
+        """Orders that ended and were made at or after ``since_ms``, by venue id."""
+        orders = self._all(
+            _ORDER,
+            "SELECT body FROM orders WHERE terminal = 1 AND venue_id <> '' AND created_ms >= ?",
+            since_ms,
+        )
+        return {order.venue_id: order for order in orders}
+
     # fills
 
     def record_fill(self, fill: Fill) -> bool:

@@ -1,0 +1,1 @@
+"""What the bot believes against what the venue says, and what follows from it."""

@@ -1,0 +1,69 @@
+"""Why an entry may not be sent now: a pure function, so that the reasons are a list to show."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from watchkeeper.config import BotConfig
+from watchkeeper.domain.model import Intent, Order, Position, Tick
+from watchkeeper.reconcile.model import Block
+
+
+class Conditions(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an entry depends on, at one instant. Times in venue ms."""
+
+    now_ms: int
+    reconciled: bool
+    halted: str | None
+    clock_offset_ms: int
+    clock_synchronised: bool
+    balance_known: bool
+    entries_from_ms: int  # after a hand-over: one receive window later
+    blocks: Sequence[Block] = ()
+    positions: Collection[Position] = ()
+    live_orders: Collection[Order] = ()
+
+
+def general(config: BotConfig, now: Conditions) -> list[str]:
+    """Reasons that hold back every entry."""
+    reasons = []
+    if now.halted is not None:
+        reasons.append(f"halted: {now.halted}")
+    if not now.reconciled:
+        reasons.append("not reconciled yet")
+    if not now.balance_known:
+        reasons.append("balance unknown (A1)")
+    if abs(now.clock_offset_ms) > config.clock.max_offset_ms:
+        reasons.append(f"clock is {now.clock_offset_ms} ms off the venue's (A4)")
+    if config.clock.require_synchronised and not now.clock_synchronised:
+        reasons.append("host clock is not synchronised")
+    if now.now_ms < now.entries_from_ms:
+        reasons.append("waiting one receive window after taking the lease")
+    reasons += [f"{b.row}: {b.reason}" for b in now.blocks if not b.symbol]
+    return reasons
+
+
+def for_intent(config: BotConfig, now: Conditions, intent: Intent, tick: Tick | None) -> list[str]:
+    """Reasons that hold back this entry, the general ones included."""
+    reasons = general(config, now)
+    symbol = intent.symbol
+    reasons += [f"{b.row}: {b.reason}" for b in now.blocks if b.symbol == symbol]
+    if intent.expires_ms <= now.now_ms:
+        reasons.append(f"the intent expired {now.now_ms - intent.expires_ms} ms ago")
+    if symbol not in config.symbols:
+        reasons.append(f"{symbol} is not among the bot's symbols")
+    if tick is None:
+        reasons.append(f"no market data for {symbol}")
+    elif now.now_ms - tick.venue_ms > config.data.max_age_ms:
+        reasons.append(f"market data of {symbol} is {now.now_ms - tick.venue_ms} ms old (T17)")
+    if any(p.symbol == symbol for p in now.positions):
+        reasons.append(f"a position in {symbol} is open")
+    entries = [o for o in now.live_orders if o.kind is not None and o.kind.increases_exposure]
+    if any(o.symbol == symbol for o in entries):
+        reasons.append(f"an entry for {symbol} is in flight")
+    pending = {o.symbol for o in entries} | {p.symbol for p in now.positions}
+    if len(pending | {symbol}) > config.risk.max_open_positions:
+        reasons.append(f"risk.max_open_positions is {config.risk.max_open_positions}")
+    return reasons

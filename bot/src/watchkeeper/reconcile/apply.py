@@ -1,0 +1,124 @@
+"""Carry out a plan. Safe to repeat: what was done already is not in the next plan."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from watchkeeper.domain.model import Fill, Order, Position
+from watchkeeper.journal.store import Journal
+from watchkeeper.reconcile.model import (
+    Action,
+    AdoptOrder,
+    AdvanceOrder,
+    BookFill,
+    CancelOrder,
+    CloseAtMarket,
+    ForgetPosition,
+    PlaceStop,
+    Plan,
+    RaiseAlert,
+    SavePosition,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from decimal import Decimal
+
+    from watchkeeper.execution.stops import Alarm
+
+
+class StopKeeper(Protocol):
+    """What of :class:`watchkeeper.execution.stops.Stops` a plan needs."""
+
+    async def place(self, position: Position, stop_price: Decimal, client_id: str = "") -> bool: ...
+
+    async def cancel(self, order: Order) -> None: ...
+
+    async def close(self, position: Position, why: str, intent_id: str = "") -> None: ...
+
+
+async def apply(
+    plan: Plan,
+    journal: Journal,
+    stops: StopKeeper,
+    alarm: Alarm,
+    on_fill: Callable[[Fill], None],
+    *,
+    now_ms: int,
+) -> None:
+    """Belief first, in one commit with the decision log; then stops, closes, cancels, alerts.
+
+    A cancel that makes room for a new stop is left out where the new stop did not come to rest.
+    """
+    with journal.transaction():
+        for action in plan.actions:
+            journal.record_decision(
+                now_ms, action.row, _subject(action), type(action).__name__, _saw(action)
+            )
+            _believe(action, journal)
+        for block in plan.blocks:
+            journal.record_decision(
+                now_ms, block.row, block.symbol, "Block", {"reason": block.reason}
+            )
+    for action in plan.actions:
+        if isinstance(action, BookFill):
+            on_fill(action.fill)
+    before_stops = [a for a in plan.actions if isinstance(a, CancelOrder) and a.row == "S8"]
+    await asyncio.gather(*(stops.cancel(a.order) for a in before_stops))
+    placing = [a for a in plan.actions if isinstance(a, PlaceStop)]
+    rest = await asyncio.gather(
+        *(stops.place(a.position, a.stop_price, a.client_id) for a in placing)
+    )
+    bare = {a.position.symbol for a, rests in zip(placing, rest, strict=True) if not rests}
+    for action in plan.actions:
+        if isinstance(action, CloseAtMarket):
+            await stops.close(action.position, action.why)
+    await asyncio.gather(
+        *(
+            stops.cancel(a.order)
+            for a in plan.actions
+            if isinstance(a, CancelOrder) and a.row != "S8" and a.order.symbol not in bare
+        )
+    )
+    for action in plan.actions:
+        if isinstance(action, RaiseAlert):
+            alarm(action.alert, f"{action.subject}: {action.why}", row=action.row)
+
+
+def _believe(action: Action, journal: Journal) -> None:
+    match action:
+        case AdvanceOrder(order=order):
+            journal.advance_order(order)
+        case AdoptOrder(order=order):
+            journal.record_order(order)
+        case BookFill(fill=fill):
+            journal.record_fill(fill)
+        case SavePosition(position=position):
+            journal.save_position(position)
+        case ForgetPosition(symbol=symbol):
+            journal.close_position(symbol)
+        case _:
+            pass  # reaches the venue or a person, not the journal
+
+
+def _subject(action: Action) -> str:
+    match action:
+        case AdvanceOrder(order=order) | AdoptOrder(order=order) | CancelOrder(order=order):
+            return order.client_id or order.venue_id
+        case BookFill(fill=fill):
+            return f"{fill.symbol} {fill.trade_id}"
+        case SavePosition(position=p) | PlaceStop(position=p) | CloseAtMarket(position=p):
+            return p.symbol
+        case ForgetPosition(symbol=symbol):
+            return symbol
+        case RaiseAlert(subject=subject):
+            return subject
+
+
+def _saw(action: Action) -> dict[str, object]:
+    seen: dict[str, object] = msgspec.structs.asdict(action)
+    seen.pop("row")
+    return seen

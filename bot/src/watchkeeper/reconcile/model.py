@@ -1,0 +1,154 @@
+"""The input and output of reconciliation, as values."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from watchkeeper.config import BotConfig, ProtectionConfig
+from watchkeeper.domain.model import Fill, Order, Position
+from watchkeeper.venue.protocol import SymbolRules
+
+
+class Belief(msgspec.Struct, frozen=True, kw_only=True):
+    """What the journal says. Positions are keyed by symbol (one-way mode).
+
+    ``closed`` are orders that ended within the fills' window, by venue id: they explain fills.
+    """
+
+    bot: str
+    account: str
+    positions: dict[str, Position] = {}
+    orders: tuple[Order, ...] = ()
+    closed: dict[str, Order] = {}
+    trades: frozenset[tuple[str, str]] = frozenset()  # (symbol, trade id) already booked
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator decides about the rows that say "by policy", and the venue's own rules."""
+
+    protection: ProtectionConfig = ProtectionConfig()
+    unknown_deadline_ms: int = 600_000
+    recv_window_ms: int = 5000
+    rules: dict[str, SymbolRules] = {}
+
+    @classmethod
+    def from_config(cls, config: BotConfig, rules: dict[str, SymbolRules]) -> Policy:
+        return cls(
+            protection=config.protection,
+            unknown_deadline_ms=config.reconcile.unknown_deadline_ms,
+            recv_window_ms=config.venue.recv_window_ms,
+            rules=rules,
+        )
+
+    def tolerance(self, symbol: str) -> Decimal:
+        """Quantities closer than one unit of the venue's precision are the same."""
+        rules = self.rules.get(symbol)
+        return rules.quantity_step if rules else Decimal(0)
+
+
+class _Action(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """``row`` is the id in the matrix; ``why`` is for people and the decision log."""
+
+    row: str
+    why: str
+
+
+class AdvanceOrder(_Action, frozen=True, kw_only=True):
+    """Merge what was learnt of an order we know; its position follows."""
+
+    order: Order
+
+
+class AdoptOrder(_Action, frozen=True, kw_only=True):
+    """An order at the venue carries our id and the journal does not know it."""
+
+    order: Order
+
+
+class BookFill(_Action, frozen=True, kw_only=True):
+    fill: Fill
+
+
+class SavePosition(_Action, frozen=True, kw_only=True):
+    position: Position
+
+
+class ForgetPosition(_Action, frozen=True, kw_only=True):
+    """The venue is flat. ``exit_price`` None: inferred later or unknown."""
+
+    symbol: str
+    exit_price: Decimal | None
+
+
+class PlaceStop(_Action, frozen=True, kw_only=True):
+    """``client_id`` is set when an earlier, unconfirmed send of the same stop is repeated."""
+
+    position: Position
+    stop_price: Decimal
+    client_id: str = ""
+
+
+class CancelOrder(_Action, frozen=True, kw_only=True):
+    order: Order
+
+
+class CloseAtMarket(_Action, frozen=True, kw_only=True):
+    """Leave a position whose stop can no longer rest, reduce-only."""
+
+    position: Position
+
+
+class RaiseAlert(_Action, frozen=True, kw_only=True):
+    """``alert`` is an id of the alert catalogue."""
+
+    alert: str
+    subject: str
+
+
+Action = (
+    AdvanceOrder
+    | AdoptOrder
+    | BookFill
+    | SavePosition
+    | ForgetPosition
+    | PlaceStop
+    | CancelOrder
+    | CloseAtMarket
+    | RaiseAlert
+)
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True):
+    """A reason why entries wait; ``symbol`` ``""`` means all of them."""
+
+    row: str
+    reason: str
+    symbol: str = ""
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that asked for nothing, or that another row's action fulfils."""
+
+    row: str
+    subject: str
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do, in order. Blocks hold until the next pass; notes explain."""
+
+    actions: tuple[Action, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def converged(self) -> bool:
+        return not self.actions
+
+    def rows(self) -> tuple[str, ...]:
+        """Every row id this plan cites, once, in order."""
+        cited = [a.row for a in self.actions]
+        cited += [b.row for b in self.blocks]
+        cited += [n.row for n in self.notes]
+        return tuple(dict.fromkeys(cited))

@@ -1,0 +1,99 @@
+"""Where a position's stop belongs: pure arithmetic on prices."""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+from watchkeeper.config import ProtectionConfig
+from watchkeeper.domain.model import ZERO, Order, Position, Side
+from watchkeeper.venue.protocol import SymbolRules
+
+_PERCENT = Decimal(100)
+
+
+def stop_at(side: Side, price: Decimal, distance_pct: Decimal) -> Decimal:
+    """The price ``distance_pct`` percent on the losing side of ``price``."""
+    return price * (1 - side.sign * distance_pct / _PERCENT)
+
+
+def round_stop(side: Side, price: Decimal, rules: SymbolRules | None) -> Decimal:
+    """To the venue's tick, away from the market, so that rounding never makes a stop fire."""
+    if rules is None or rules.price_step <= ZERO:
+        return price
+    rounding = ROUND_FLOOR if side is Side.BUY else ROUND_CEILING
+    return (price / rules.price_step).to_integral_value(rounding) * rules.price_step
+
+
+def would_fire(position: Position, stop_price: Decimal) -> bool:
+    """Whether a stop at ``stop_price`` is already through the mark price."""
+    if position.mark_price is None:
+        return False
+    return (position.mark_price - stop_price) * position.side.sign <= ZERO
+
+
+def loss_pct(position: Position) -> Decimal | None:
+    """Unrealised loss in percent of the entry price (a gain is negative); None when unknown."""
+    if not position.entry_price or position.mark_price is None:
+        return None
+    move = (position.entry_price - position.mark_price) * position.side.sign
+    return move / position.entry_price * _PERCENT
+
+
+def desired_stop(
+    position: Position, policy: ProtectionConfig, rules: SymbolRules | None
+) -> Decimal | None:
+    """Where the stop belongs: where the bot put it, else the policy's distance.
+
+    A position nobody here opened may already be further under water than that distance. Its stop
+    is then measured from the mark price: a stop that fires at once is no protection (T5). None
+    when neither entry nor mark price is known.
+    """
+    if position.stop_price is not None:
+        return round_stop(position.side, position.stop_price, rules)
+    for reference in (position.entry_price, position.mark_price):
+        if reference is None or reference <= ZERO:
+            continue
+        price = stop_at(position.side, reference, policy.stop_distance_pct)
+        price = round_stop(position.side, price, rules)
+        if price > ZERO and not would_fire(position, price):
+            return price
+    return None
+
+
+def tighter(side: Side, one: Decimal, other: Decimal) -> bool:
+    """Whether ``one`` protects a ``side`` position earlier than ``other``."""
+    return (one - other) * side.sign > ZERO
+
+
+def protects(stop: Order, position: Position) -> bool:
+    """Whether a resting order is a stop *for* this position, whatever its size."""
+    return (
+        stop.conditional
+        and stop.symbol == position.symbol
+        and stop.side is position.side.opposite
+        and stop.reduce_only
+        and stop.stop_price is not None
+        and not stop.state.is_terminal
+    )
+
+
+def trail(
+    position: Position, price: Decimal, policy: ProtectionConfig, rules: SymbolRules | None
+) -> tuple[Decimal, Decimal | None]:
+    """Best price so far, and the stop's new price when it should move (S9).
+
+    The stop moves only in the favourable direction and only by at least the policy's step.
+    """
+    best = position.best_price
+    if best is None or tighter(position.side, price, best):
+        best = price
+    if policy.trailing_distance_pct <= ZERO:
+        return best, None
+    target = stop_at(position.side, best, policy.trailing_distance_pct)
+    target = round_stop(position.side, target, rules)
+    current = position.stop_price
+    if current is None:
+        return best, target
+    step = current * policy.trailing_step_pct / _PERCENT
+    moved = (target - current) * position.side.sign
+    return best, target if moved >= step and moved > ZERO else None
