@@ -1,0 +1,118 @@
+"""The HALT latch: once set, it stays set until a person releases it.
+
+Two files, either of which halts: one on disk, one in ``/run`` for a full or read-only disk. The
+one on disk is pre-allocated and overwritten in place, so that setting it needs no free block.
+What cannot be understood halts: a latch must fail towards *halted*.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from watchkeeper.paths import Paths
+from watchkeeper.watch.clock import now_ms
+
+SIZE = 4096  # one block: overwritten in place by one write
+_REASON_LIMIT = 1000  # characters, well inside SIZE
+
+
+class LatchError(Exception):
+    """Neither of the two files could be written: the bot is *not* halted by this call."""
+
+
+class Latch(msgspec.Struct, frozen=True):
+    """Content of either file."""
+
+    halted: bool
+    by: str = ""
+    reason: str = ""
+    at_ms: int = 0
+
+
+def is_halted(paths: Paths) -> str | None:
+    """Why the bot is halted, or None when it is not."""
+    latch = read(paths)
+    if latch is None:
+        return None
+    return f"{latch.reason} (by {latch.by})" if latch.by else latch.reason
+
+
+def read(paths: Paths) -> Latch | None:
+    """The latch that halts, or None. The file on disk speaks first."""
+    for path in (paths.halt, paths.halt_run):
+        latch = _read(path)
+        if latch is not None and latch.halted:
+            return latch
+    return None
+
+
+def halt(paths: Paths, reason: str, by: str) -> None:
+    """Set the latch. The first reason stays: a second halt does not hide it.
+
+    Raises:
+        LatchError: neither file could be written.
+    """
+    before = read(paths)
+    latch = (
+        before
+        if before is not None and before.by
+        else Latch(halted=True, by=by, reason=reason[:_REASON_LIMIT], at_ms=now_ms())
+    )
+    _write_both(paths, latch, need=1)
+
+
+def release(paths: Paths, by: str) -> None:
+    """Only for a person. Both files must be written, or the latch still holds.
+
+    Raises:
+        LatchError: one of them could not be written.
+    """
+    _write_both(paths, Latch(halted=False, by=by, at_ms=now_ms()), need=2)
+
+
+def prepare(paths: Paths) -> None:
+    """Allocate the file on disk where there is none, so that a later halt needs no space."""
+    if not paths.halt.exists():
+        _write(paths.halt, Latch(halted=False), create_only=True)
+
+
+def _read(path: Path) -> Latch | None:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Latch(halted=True, reason=f"{path} cannot be read: {error.strerror}")
+    try:
+        return msgspec.json.decode(content, type=Latch)
+    except msgspec.MsgspecError:
+        return Latch(halted=True, reason=f"{path} is damaged or empty, which counts as halted")
+
+
+def _write_both(paths: Paths, latch: Latch, *, need: int) -> None:
+    failures = []
+    for path in (paths.halt_run, paths.halt):
+        try:
+            _write(path, latch)
+        except OSError as error:
+            failures.append(f"{path}: {error.strerror}")
+    if len(failures) > 2 - need:
+        raise LatchError("; ".join(failures))
+
+
+def _write(path: Path, latch: Latch, *, create_only: bool = False) -> None:
+    content = msgspec.json.encode(latch)
+    padded = content.ljust(SIZE - 1) + b"\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    if create_only:
+        flags |= os.O_EXCL
+    descriptor = os.open(path, flags, 0o660)
+    try:
+        os.pwrite(descriptor, padded, 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
