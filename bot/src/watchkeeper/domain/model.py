@@ -47,6 +47,7 @@ class OrderType(StrEnum):
     MARKET = "market"
     LIMIT = "limit"
     STOP_MARKET = "stop_market"
+    OTHER = "other"  # another hand's take profit, stop-limit, ...: never taken for our stop
 
 
 class OrderState(StrEnum):
@@ -99,7 +100,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """An order as the journal or the venue knows it.
 
     ``venue_id`` is the venue's id; ``conditional`` tells which of Binance's two number spaces it
-    belongs to (regular orders, or the algo list on which stops live).
+    belongs to (regular orders, or the algo list on which stops live). Once a conditional order has
+    triggered it is the id of the regular order it became, under which its fills are booked.
     """
 
     client_id: str

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from watchkeeper.domain.alarm import Alarm
 from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Position
 from watchkeeper.journal.store import Journal
 from watchkeeper.venue.protocol import (
@@ -23,12 +24,6 @@ from watchkeeper.venue.protocol import (
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
-
-
-class Alarm(Protocol):
-    """``Context.alert``."""
-
-    def __call__(self, alert_id: str, summary: str, **fields: object) -> None: ...
 
 
 class Stops:

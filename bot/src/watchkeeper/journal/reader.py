@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
-from watchkeeper.domain.model import Balance, Order, Position
+from watchkeeper.domain.model import Balance, Fill, Order, Position
 from watchkeeper.journal.sqlite import open_database
-from watchkeeper.journal.store import (
-    Decision,
-    decode_balance,
-    decode_order,
-    decode_position,
-)
+
+T = TypeVar("T")
+
+# Bodies are JSON so that a person with the sqlite3 shell can read them at 3 a.m.
+_ORDER = msgspec.json.Decoder(Order)
+_FILL = msgspec.json.Decoder(Fill)
+_POSITION = msgspec.json.Decoder(Position)
+_BALANCE = msgspec.json.Decoder(Balance)
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """A line of the decision log: which row of the matrix, on what, and what was seen."""
+
+    sequence: int
+    time_ms: int
+    row: str
+    subject: str
+    action: str
+    saw: dict[str, Any]
 
 
 class JournalReader:
-    """A read-only view; each call sees the newest committed state."""
+    """Every question a journal answers; each call sees the newest committed state.
+
+    Opened read-only here; the executor's :class:`~watchkeeper.journal.store.Journal` adds writing.
+    """
 
     def __init__(self, path: Path) -> None:
         self._db = open_database(path, readonly=True)
@@ -25,20 +42,79 @@ class JournalReader:
     def close(self) -> None:
         self._db.close()
 
-    def positions(self) -> tuple[Position, ...]:
-        rows = self._db.execute("SELECT body FROM positions ORDER BY symbol")
-        return tuple(decode_position(str(body)) for (body,) in rows)
+    def _get(self, key: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    @property
+    def bot(self) -> str:
+        """The bot this journal belongs to."""
+        return self._get("bot") or ""
+
+    @property
+    def epoch(self) -> int:
+        """Fencing token of the last holder of the lease; 0 in a new journal."""
+        return int(self._get("epoch") or 0)
+
+    @property
+    def account(self) -> str:
+        """The account this journal is about, as the venue reports it; ``""`` before the first."""
+        return self._get("account") or ""
+
+    # orders
+
+    def order(self, client_id: str) -> Order | None:
+        return self._one(_ORDER, "SELECT body FROM orders WHERE client_id = ?", client_id)
+
+    def order_by_venue_id(self, venue_id: str) -> Order | None:
+        return self._one(_ORDER, "SELECT body FROM orders WHERE venue_id = ?", venue_id)
+
+    def order_for_intent(self, intent_id: str) -> Order | None:
+        return self._one(_ORDER, "SELECT body FROM orders WHERE intent_id = ?", intent_id)
 
     def orders(self) -> tuple[Order, ...]:
-        """Orders not in a terminal state, oldest first."""
-        rows = self._db.execute(
-            "SELECT body FROM orders WHERE terminal = 0 ORDER BY created_ms, client_id"
+        """Every order not in a terminal state, oldest first."""
+        return self._all(
+            _ORDER, "SELECT body FROM orders WHERE terminal = 0 ORDER BY created_ms, client_id"
         )
-        return tuple(decode_order(str(body)) for (body,) in rows)
+
+    def closed_orders_since(self, since_ms: int) -> dict[str, Order]:
+        """Orders that ended and were made at or after ``since_ms``, by venue id."""
+        orders = self._all(
+            _ORDER,
+            "SELECT body FROM orders WHERE terminal = 1 AND venue_id <> '' AND created_ms >= ?",
+            since_ms,
+        )
+        return {order.venue_id: order for order in orders}
+
+    def intent_seen(self, intent_id: str) -> bool:
+        """Whether the executor has made an order of this intent."""
+        return self.order_for_intent(intent_id) is not None
+
+    # fills
+
+    def fills_since(self, since_ms: int) -> tuple[Fill, ...]:
+        return self._all(
+            _FILL, "SELECT body FROM fills WHERE time_ms >= ? ORDER BY time_ms, trade_id", since_ms
+        )
+
+    def last_fill_ms(self) -> int:
+        """Venue time of the newest fill known; 0 if none."""
+        row = self._db.execute("SELECT max(time_ms) FROM fills").fetchone()
+        return int(row[0] or 0) if row else 0
+
+    # positions and balance
+
+    def position(self, symbol: str) -> Position | None:
+        return self._one(_POSITION, "SELECT body FROM positions WHERE symbol = ?", symbol)
+
+    def positions(self) -> tuple[Position, ...]:
+        return self._all(_POSITION, "SELECT body FROM positions ORDER BY symbol")
 
     def balances(self) -> tuple[Balance, ...]:
-        rows = self._db.execute("SELECT body FROM balances ORDER BY asset")
-        return tuple(decode_balance(str(body)) for (body,) in rows)
+        return self._all(_BALANCE, "SELECT body FROM balances ORDER BY asset")
+
+    # decisions
 
     def decisions(self, limit: int = 100) -> tuple[Decision, ...]:
         """The newest lines of the decision log, newest first."""
@@ -52,16 +128,12 @@ class JournalReader:
             for sequence, time_ms, row, subject, action, saw in rows
         )
 
-    def last_fill_ms(self) -> int:
-        row = self._db.execute("SELECT max(time_ms) FROM fills").fetchone()
-        return int(row[0] or 0) if row else 0
+    def _one(self, decoder: msgspec.json.Decoder[T], sql: str, *values: Any) -> T | None:
+        row = self._db.execute(sql, values).fetchone()
+        return None if row is None else decoder.decode(str(row[0]))
 
-    def intent_seen(self, intent_id: str) -> bool:
-        """Whether the executor has made an order of this intent."""
-        return (
-            self._db.execute("SELECT 1 FROM orders WHERE intent_id = ?", (intent_id,)).fetchone()
-            is not None
-        )
+    def _all(self, decoder: msgspec.json.Decoder[T], sql: str, *values: Any) -> tuple[T, ...]:
+        return tuple(decoder.decode(str(row[0])) for row in self._db.execute(sql, values))
 
 
 def read_journal(path: Path) -> JournalReader:

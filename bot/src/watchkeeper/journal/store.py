@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import apsw
 import msgspec
@@ -18,6 +18,7 @@ import msgspec
 from watchkeeper.domain.client_id import ClientId
 from watchkeeper.domain.ledger import apply_execution, execution, merge
 from watchkeeper.domain.model import Balance, Fill, Order, OrderKind, Position
+from watchkeeper.journal.reader import JournalReader
 from watchkeeper.journal.sqlite import DatabaseError, open_database
 
 SCHEMA_VERSION = 1
@@ -60,44 +61,15 @@ CREATE TABLE decisions (
 ) STRICT;
 """
 
-# Bodies are JSON so that a person with the sqlite3 shell can read them at 3 a.m.
-_ORDER = msgspec.json.Decoder(Order)
-_FILL = msgspec.json.Decoder(Fill)
-_POSITION = msgspec.json.Decoder(Position)
-_BALANCE = msgspec.json.Decoder(Balance)
 _ENCODER = msgspec.json.Encoder(decimal_format="string")
-
-T = TypeVar("T")
 
 
 def encode(value: Any) -> str:
+    """JSON with decimals as strings: a number would pass through floating point somewhere."""
     return _ENCODER.encode(value).decode()
 
 
-def decode_order(body: str) -> Order:
-    return _ORDER.decode(body)
-
-
-def decode_position(body: str) -> Position:
-    return _POSITION.decode(body)
-
-
-def decode_balance(body: str) -> Balance:
-    return _BALANCE.decode(body)
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """A line of the decision log: which row of the matrix, on what, and what was seen."""
-
-    sequence: int
-    time_ms: int
-    row: str
-    subject: str
-    action: str
-    saw: dict[str, Any]
-
-
-class Journal:
+class Journal(JournalReader):
     """Read and write one bot's journal.
 
     Raises:
@@ -107,13 +79,9 @@ class Journal:
 
     def __init__(self, path: Path, *, bot: str) -> None:
         self.path = path
-        self.bot = bot
         self._db = open_database(path)
         with self.transaction():
-            self._prepare()
-
-    def close(self) -> None:
-        self._db.close()
+            self._prepare(bot)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -121,17 +89,16 @@ class Journal:
         with self._db:
             yield
 
-    def _prepare(self) -> None:
+    def _prepare(self, bot: str) -> None:
         version = self._db.pragma("user_version")
         if version == 0:
             self._db.execute(_SCHEMA)
             self._db.pragma("user_version", SCHEMA_VERSION)
             self._set("min_writer", MIN_WRITER)
-            self._set("bot", self.bot)
+            self._set("bot", bot)
             return
-        owner = self._get("bot")
-        if owner != self.bot:
-            raise DatabaseError(f"{self.path}: belongs to bot {owner!r}, not to {self.bot!r}")
+        if self.bot != bot:
+            raise DatabaseError(f"{self.path}: belongs to bot {self.bot!r}, not to {bot!r}")
         needed = int(self._get("min_writer") or 0)
         if needed > SCHEMA_VERSION:
             raise DatabaseError(
@@ -141,17 +108,8 @@ class Journal:
 
     # meta
 
-    def _get(self, key: str) -> str | None:
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
-
     def _set(self, key: str, value: object) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, str(value)))
-
-    @property
-    def epoch(self) -> int:
-        """Fencing token of the last holder of the lease; 0 in a new journal."""
-        return int(self._get("epoch") or 0)
 
     def raise_epoch(self, *seen: int) -> int:
         """Take the next epoch, above the journal's and every one in ``seen``.
@@ -172,11 +130,6 @@ class Journal:
         sequence = int(self._get("sequence") or 0) + 1
         self._set("sequence", sequence)
         return str(ClientId(kind, self.bot, self.epoch, sequence))
-
-    @property
-    def account(self) -> str:
-        """The account this journal is about, as the venue reports it; ``""`` before the first."""
-        return self._get("account") or ""
 
     def bind_account(self, account: str) -> None:
         """Remember whose positions these are.
@@ -239,30 +192,6 @@ class Journal:
                 self._write_position(merged.symbol, position)
             return merged
 
-    def order(self, client_id: str) -> Order | None:
-        return self._one(_ORDER, "SELECT body FROM orders WHERE client_id = ?", client_id)
-
-    def order_by_venue_id(self, venue_id: str) -> Order | None:
-        return self._one(_ORDER, "SELECT body FROM orders WHERE venue_id = ?", venue_id)
-
-    def order_for_intent(self, intent_id: str) -> Order | None:
-        return self._one(_ORDER, "SELECT body FROM orders WHERE intent_id = ?", intent_id)
-
-    def live_orders(self) -> tuple[Order, ...]:
-        """Every order not in a terminal state, oldest first."""
-        return self._all(
-            _ORDER, "SELECT body FROM orders WHERE terminal = 0 ORDER BY created_ms, client_id"
-        )
-
-    def closed_orders_since(self, since_ms: int) -> dict[str, Order]:
-        """Orders that ended and were made at or after ``since_ms``, by venue id."""
-        orders = self._all(
-            _ORDER,
-            "SELECT body FROM orders WHERE terminal = 1 AND venue_id <> '' AND created_ms >= ?",
-            since_ms,
-        )
-        return {order.venue_id: order for order in orders}
-
     # fills
 
     def record_fill(self, fill: Fill) -> bool:
@@ -273,16 +202,6 @@ class Journal:
                 (fill.symbol, fill.trade_id, fill.time_ms, fill.client_id, encode(fill)),
             )
             return self._db.changes() > 0
-
-    def fills_since(self, since_ms: int) -> tuple[Fill, ...]:
-        return self._all(
-            _FILL, "SELECT body FROM fills WHERE time_ms >= ? ORDER BY time_ms, trade_id", since_ms
-        )
-
-    def last_fill_ms(self) -> int:
-        """Venue time of the newest fill known; 0 if none."""
-        row = self._db.execute("SELECT max(time_ms) FROM fills").fetchone()
-        return int(row[0] or 0) if row else 0
 
     # positions and balance
 
@@ -302,12 +221,6 @@ class Journal:
                 "INSERT OR REPLACE INTO positions VALUES (?, ?)", (symbol, encode(position))
             )
 
-    def position(self, symbol: str) -> Position | None:
-        return self._one(_POSITION, "SELECT body FROM positions WHERE symbol = ?", symbol)
-
-    def positions(self) -> tuple[Position, ...]:
-        return self._all(_POSITION, "SELECT body FROM positions ORDER BY symbol")
-
     def save_balances(self, balances: Iterable[Balance]) -> None:
         with self.transaction():
             self._db.execute("DELETE FROM balances")
@@ -315,9 +228,6 @@ class Journal:
                 self._db.execute(
                     "INSERT INTO balances VALUES (?, ?)", (balance.asset, encode(balance))
                 )
-
-    def balances(self) -> tuple[Balance, ...]:
-        return self._all(_BALANCE, "SELECT body FROM balances ORDER BY asset")
 
     # decisions
 
@@ -330,13 +240,6 @@ class Journal:
                 "INSERT INTO decisions (time_ms, row, subject, action, saw) VALUES (?, ?, ?, ?, ?)",
                 (time_ms, row, subject, action, encode(saw)),
             )
-
-    def _one(self, decoder: msgspec.json.Decoder[T], sql: str, *values: Any) -> T | None:
-        row = self._db.execute(sql, values).fetchone()
-        return None if row is None else decoder.decode(str(row[0]))
-
-    def _all(self, decoder: msgspec.json.Decoder[T], sql: str, *values: Any) -> tuple[T, ...]:
-        return tuple(decoder.decode(str(row[0])) for row in self._db.execute(sql, values))
 
 
 def corrupt(error: BaseException) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from decimal import Decimal
 
-    from watchkeeper.execution.stops import Alarm
+    from watchkeeper.domain.alarm import Alarm
 
 
 class StopKeeper(Protocol):

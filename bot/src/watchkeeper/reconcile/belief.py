@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from watchkeeper.domain.model import Order
-from watchkeeper.journal.store import Journal
+from watchkeeper.journal.reader import JournalReader
 from watchkeeper.reconcile.model import Belief
 from watchkeeper.venue.protocol import Missing, Snapshot, Venue
 
@@ -13,20 +13,20 @@ OVERLAP_MS = 60_000
 WINDOW_MS = 24 * 3_600_000
 
 
-def believe(journal: Journal, since_ms: int) -> Belief:
+def believe(journal: JournalReader, since_ms: int) -> Belief:
     """The journal's belief, with the orders and trades since ``since_ms`` that explain fills."""
     trades = journal.fills_since(since_ms)
     return Belief(
         bot=journal.bot,
         account=journal.account,
         positions={p.symbol: p for p in journal.positions()},
-        orders=journal.live_orders(),
+        orders=journal.orders(),
         closed=journal.closed_orders_since(since_ms),
         trades=frozenset((f.symbol, f.trade_id) for f in trades),
     )
 
 
-def fills_since_ms(journal: Journal, now_ms: int) -> int:
+def fills_since_ms(journal: JournalReader, now_ms: int) -> int:
     last = journal.last_fill_ms()
     return max(last - OVERLAP_MS, now_ms - WINDOW_MS) if last else now_ms - WINDOW_MS
 

@@ -144,7 +144,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def converged(self) -> bool:
-        return not self.actions
+        """Nothing is left to change; a state that only people can end may go on alarming."""
+        return all(isinstance(action, RaiseAlert) for action in self.actions)
 
     def rows(self) -> tuple[str, ...]:
         """Every row id this plan cites, once, in order."""

@@ -1,0 +1,87 @@
+"""``watchkeeper reconcile --dry-run``: the plan a pass would carry out now, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import msgspec
+
+from watchkeeper.config import API_KEY, API_SECRET, ConfigError, load_config, load_secrets
+from watchkeeper.journal.reader import read_journal
+from watchkeeper.journal.sqlite import DatabaseError
+from watchkeeper.paths import Paths
+from watchkeeper.reconcile.belief import WINDOW_MS, believe, fills_since_ms, look, symbols_of
+from watchkeeper.reconcile.model import Belief, Plan, Policy
+from watchkeeper.reconcile.plan import order_questions, plan
+from watchkeeper.venue.factory import open_venue
+from watchkeeper.venue.protocol import VenueError
+
+
+def main(paths: Paths, as_json: bool) -> int:
+    """Print the plan. 0: nothing to do; 1: something would be done; 2: it cannot be told."""
+    try:
+        result = asyncio.run(_plan(paths))
+    except (ConfigError, VenueError, DatabaseError) as error:
+        sys.stderr.write(f"watchkeeper reconcile: {error}\n")
+        return 2
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(_as_data(result)).decode() + "\n")
+    else:
+        sys.stdout.write("\n".join(_as_lines(result)) + "\n")
+    return 0 if result.converged else 1
+
+
+async def _plan(paths: Paths) -> Plan:
+    config = load_config(paths.config)
+    venue = open_venue(config, load_secrets(paths.trading_env, API_KEY, API_SECRET))
+    try:
+        await venue.connect()
+        account = await venue.account_id()
+        now_ms = venue.now_ms()
+        belief, since_ms = _believe(paths, config.name, account, now_ms)
+        symbols = (*config.symbols, *belief.positions)
+        snapshot = await look(venue, symbols, order_questions(belief), since_ms)
+        rules = {symbol: venue.rules(symbol) for symbol in symbols_of(belief, snapshot)}
+        return plan(belief, snapshot, now_ms, Policy.from_config(config, rules))
+    finally:
+        await venue.close()
+
+
+def _believe(paths: Paths, bot: str, account: str, now_ms: int) -> tuple[Belief, int]:
+    """The journal's belief read-only; an empty one where there is no journal yet."""
+    since_ms = now_ms - WINDOW_MS
+    if not paths.journal.exists():
+        return Belief(bot=bot, account=account), since_ms
+    reader = read_journal(paths.journal)
+    try:
+        since_ms = fills_since_ms(reader, now_ms)
+        return believe(reader, since_ms - 1), since_ms
+    finally:
+        reader.close()
+
+
+def _as_data(result: Plan) -> dict[str, Any]:
+    return {
+        "converged": result.converged,
+        "rows": result.rows(),
+        "actions": [
+            {"action": type(a).__name__, **msgspec.to_builtins(a, str_keys=True)}
+            for a in result.actions
+        ],
+        "blocks": msgspec.to_builtins(result.blocks),
+        "notes": msgspec.to_builtins(result.notes),
+    }
+
+
+def _as_lines(result: Plan) -> list[str]:
+    lines = [f"{a.row:>4}  {type(a).__name__:<15} {a.why}" for a in result.actions]
+    lines += [
+        f"{b.row:>4}  {'entries wait':<15} {b.symbol or 'all symbols'}: {b.reason}"
+        for b in result.blocks
+    ]
+    lines += [f"{n.row:>4}  {'nothing to do':<15} {n.subject}" for n in result.notes]
+    if result.converged:
+        return [*lines, "Nothing to do: belief and venue agree."]
+    return [*lines, f"{len(result.actions)} action(s) would be carried out. Nothing was sent."]

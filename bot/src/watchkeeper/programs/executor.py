@@ -1,0 +1,136 @@
+"""Executor: takes the account's lock, reconciles, then turns intents into protected positions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+
+from watchkeeper.bus.sqlite import open_bus
+from watchkeeper.config import API_KEY, API_SECRET, ConfigError
+from watchkeeper.domain.alarm import Alarm
+from watchkeeper.execution.executor import Executor, Surroundings
+from watchkeeper.journal.recover import open_journal
+from watchkeeper.journal.sqlite import DatabaseError
+from watchkeeper.lease.host_lock import HostLock
+from watchkeeper.market.client import LatestTicks
+from watchkeeper.programs.context import Context
+from watchkeeper.venue.factory import open_venue
+from watchkeeper.venue.protocol import KeyProblem, Venue, VenueError
+from watchkeeper.watch.alerts import Severity
+from watchkeeper.watch.clock import host_clock_synchronised, now_ms
+from watchkeeper.watch.heartbeat import State
+from watchkeeper.watch.latch import is_halted
+
+DRAIN_S = 5.0
+RETRY_CAP_S = 30.0
+DISCONNECTED_AFTER = 5  # attempts: about the 30 s of the alert catalogue
+
+
+async def main(context: Context) -> None:
+    """Run until told to stop.
+
+    Raises:
+        ConfigError: a secret is missing, or the journal belongs to another account.
+    """
+    secrets = context.secrets(context.paths.trading_env, API_KEY, API_SECRET)
+    venue = open_venue(context.config, secrets)
+    ticks = LatestTicks(context.paths.market_socket)
+    following = asyncio.ensure_future(ticks.run())
+    try:
+        account = await _connect(context, venue)
+        if account is not None:
+            await _trade(context, venue, ticks, account)
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+        await venue.close()
+
+
+async def _connect(context: Context, venue: Venue) -> str | None:
+    """The account's id, once the venue answers; None when stopped before. A venue that is away
+    degrades the program and never ends it (A2)."""
+    attempt = 0
+    while not context.stopping.is_set():
+        try:
+            await venue.connect()
+            return await venue.account_id()
+        except VenueError as error:
+            attempt += 1
+            context.log.warning("venue_unreachable", attempt=attempt, error=str(error))
+            context.heartbeat.update(State.DEGRADED, error=f"venue: {error}")
+            if isinstance(error, KeyProblem):
+                context.alert("venue-key-problem", str(error))
+            elif attempt == DISCONNECTED_AFTER:
+                context.alert("venue-disconnected", str(error))
+            # Full jitter, so that many bots of one host do not come back in step.
+            await context.pause(random.uniform(0.2, min(RETRY_CAP_S, 0.5 * 2**attempt)))  # noqa: S311
+    return None
+
+
+async def _trade(context: Context, venue: Venue, ticks: LatestTicks, account: str) -> None:
+    config, paths = context.config, context.paths
+    lock = HostLock(paths.locks, config.venue.id, account)
+    if not lock.try_acquire():
+        context.log.info("waiting_for_lease", lock=str(lock.path))
+        context.heartbeat.update(State.SPARE, error="")
+        await context.until_stopped(lock.acquire())
+    with lock:
+        if context.stopping.is_set() or not lock.held:
+            return
+        context.heartbeat.update(State.RECONCILING, error="", account=account)
+        try:
+            journal = open_journal(paths.journal, bot=config.name, alarm=_alarm(context))
+            bus = open_bus(paths.bus)
+        except DatabaseError as error:
+            raise ConfigError(str(error)) from error
+        executor = Executor(
+            config=config,
+            journal=journal,
+            bus=bus,
+            venue=venue,
+            prices=ticks,
+            surroundings=Surroundings(
+                halted=lambda: is_halted(paths),
+                clock_synchronised=lambda: host_clock_synchronised(paths.clock, now_ms()),
+            ),
+            log=context.log,
+            alarm=_alarm(context),
+        )
+        try:
+            await executor.start(account, lock)
+            await context.until_stopped(executor.run(), _report(context, executor))
+        except DatabaseError as error:
+            raise ConfigError(str(error)) from error
+        finally:
+            context.heartbeat.update(State.STOPPING)
+            await executor.drain(DRAIN_S)
+            bus.close()
+            journal.close()
+
+
+def _alarm(context: Context) -> Alarm:
+    def alarm(
+        alert_id: str, summary: str, *, severity: str | None = None, **fields: object
+    ) -> None:
+        context.alert(
+            alert_id, summary, severity=Severity(severity) if severity else None, **fields
+        )
+
+    return alarm
+
+
+async def _report(context: Context, executor: Executor) -> None:
+    """Keep the heartbeat's words true."""
+    while True:
+        status = executor.status
+        halted = is_halted(context.paths)
+        if halted is not None:
+            state, error = State.HALTED, halted
+        elif status.reconciled:
+            state, error = State.READY, ""
+        else:
+            state, error = State.DEGRADED, "; ".join(b.reason for b in status.blocks)
+        context.heartbeat.update(state, error=error, **executor.progress())
+        await asyncio.sleep(min(0.2, context.config.heartbeat.interval_ms / 1000))
