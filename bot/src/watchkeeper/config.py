@@ -7,6 +7,7 @@ TOML and become :class:`decimal.Decimal`; percentages are in percent (``2`` is 2
 from __future__ import annotations
 
 import os
+import re
 import stat
 from decimal import Decimal
 from pathlib import Path
@@ -32,6 +33,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class VenueConfig(_Section):
     id: Literal["binanceusdm"] = "binanceusdm"
     ca_file: str = ""  # paper only: the paper venue's CA
+    address: str = ""  # paper only: HOST:PORT that stands for all of the venue's host names
     recv_window_ms: Annotated[int, Meta(ge=1000, le=5000)] = 5000
     request_timeout_ms: Annotated[int, Meta(ge=500, le=60000)] = 10_000
     weight_per_minute: Positive = 1200  # our share of the venue's limit per IP (Binance: 2,400)
@@ -141,6 +143,9 @@ def _locate(error: msgspec.ValidationError) -> str:
     return f"{where.strip('`').removeprefix('$.')}: {message}"
 
 
+_ADDRESS = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}")
+
+
 def _check(config: BotConfig, path: Path) -> None:
     def refuse(setting: str, why: str) -> None:
         raise ConfigError(f"{path}: {setting}: {why}")
@@ -151,6 +156,10 @@ def _check(config: BotConfig, path: Path) -> None:
         refuse("venue.ca_file", "mode = 'paper' needs the paper venue's CA")
     if config.mode == "live" and config.venue.ca_file:
         refuse("venue.ca_file", "mode = 'live' trusts public CAs only; remove it")
+    if config.mode == "live" and config.venue.address:
+        refuse("venue.address", "mode = 'live' reaches the venue by its own names; remove it")
+    if config.venue.address and not _ADDRESS.fullmatch(config.venue.address):
+        refuse("venue.address", f"{config.venue.address!r} is not HOST:PORT")
     if config.heartbeat.interval_ms > config.data.max_age_ms:
         refuse("heartbeat.interval_ms", "must not be longer than data.max_age_ms")
     names = [s.name for s in config.strategies]
@@ -166,11 +175,11 @@ def _check(config: BotConfig, path: Path) -> None:
                     f"{symbol} is traded by {owner[symbol]!r} and {strategy.name!r}",
                 )
     for section, key in _POSITIVE:
-        value = cast(Decimal, getattr(getattr(config, section), key))
+        value = cast("Decimal", getattr(getattr(config, section), key))
         if not value.is_finite() or value <= 0:
             refuse(f"{section}.{key}", f"must be above 0, is {value}")
     for section, key in _NOT_NEGATIVE:
-        value = cast(Decimal, getattr(getattr(config, section), key))
+        value = cast("Decimal", getattr(getattr(config, section), key))
         if not value.is_finite() or value < 0:
             refuse(f"{section}.{key}", f"must not be negative, is {value}")
     for key in ("stop_distance_pct", "trailing_distance_pct"):
