@@ -227,8 +227,7 @@ def load_secrets(path: Path, *required: str) -> dict[str, str]:
     if status.st_uid != os.geteuid() and os.geteuid() != 0:
         raise ConfigError(f"{path}: belongs to uid {status.st_uid}, not to uid {os.geteuid()}")
     secrets: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if not line or line.startswith("#"):
             continue
         key, separator, value = line.partition("=")
