@@ -6,7 +6,7 @@ empty tuple (promise 5).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from decimal import Decimal
 from typing import Protocol, TypeVar
 
@@ -61,6 +61,13 @@ class OutcomeUnknown(VenueError):
     """Sent and not confirmed: the order may exist (O2, O3). Never send it again."""
 
 
+class NotSent(OutcomeUnknown):
+    """No connection came about, so the request never left: the order does not exist.
+
+    A special case of the unknown outcome, so that whoever does not know it stays on the safe side.
+    """
+
+
 class Missing(msgspec.Struct, frozen=True):
     """A part of a snapshot that could not be read. It says nothing about what is there."""
 
@@ -90,13 +97,17 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SymbolRules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the venue accepts for one symbol, in its own units."""
+    """What the venue accepts for one symbol, in its own units.
+
+    ``max_quantity`` is that of a market order, which a triggered stop is; None if there is none.
+    """
 
     symbol: str
     quantity_step: Decimal
     price_step: Decimal
     min_quantity: Decimal
     min_notional: Decimal
+    max_quantity: Decimal | None = None
 
 
 class OrderEvent(msgspec.Struct, frozen=True):
@@ -116,7 +127,9 @@ VenueEvent = OrderEvent | StreamReset
 class Venue(Protocol):
     """One account at one venue.
 
-    Reads retry inside and then raise :class:`VenueUnavailable`; order creation is sent once.
+    Reads retry inside and then raise :class:`VenueUnavailable` or, refused for good, another
+    :class:`VenueError`; either way they say nothing about what was asked for. Order creation is
+    sent once. No message holds a key, a signature or a listen key.
     """
 
     @property
@@ -145,19 +158,27 @@ class Venue(Protocol):
         lookups: Sequence[Order] = (),
         fills_since_ms: int | None = None,
         fill_symbols: Sequence[str] = (),
+        protective: bool = False,
     ) -> Snapshot:
         """Read everything at once. Never raises for a failed part: that part is Missing.
 
         ``fills_since_ms`` None: fills are not asked for and come back as an empty tuple.
+        ``protective``: may use the share of the rate budget that is reserved for protection, and
+        goes out although the venue asked for silence (A3). A fill does not know its client id.
         """
 
-    async def create_order(self, order: Order) -> Order:
-        """Send once. ``order.type`` STOP_MARKET goes to the conditional list.
+    async def create_order(self, order: Order, *, timestamp_ms: int | None = None) -> Order:
+        """Send once. A ``conditional`` order goes to the conditional list.
+
+        Args:
+            order: quantity and prices as they are sent, multiples of the symbol's steps.
+            timestamp_ms: venue time *before* the lease was checked. An order that was delayed
+                since by more than the receive window is refused by the venue. None: now.
 
         Raises:
             OrderRejected: with the venue's code; also its subclasses.
             RateLimited, KeyProblem, ClockOff: refused before execution.
-            OutcomeUnknown: no answer, or one that does not tell.
+            OutcomeUnknown: no answer, or one that does not tell; NotSent when it never left.
         """
 
     async def cancel_order(self, order: Order) -> None:
@@ -165,20 +186,24 @@ class Venue(Protocol):
 
         Raises:
             OrderRejected: the venue knows no such open order.
-            OutcomeUnknown: no answer.
+            RateLimited, KeyProblem, ClockOff: refused, nothing was cancelled.
+            OutcomeUnknown: no answer; NotSent when it never left.
         """
 
     async def fetch_order(self, order: Order) -> Order | NotFound:
         """Ask for one order by client id, on the list it was placed on.
 
+        A triggered conditional order comes back with the fills and the id of the order it became.
+        UNKNOWN is a state, too: triggered, and the venue does not show the order it became.
+
         Raises:
-            VenueUnavailable: no answer; says nothing about the order.
+            VenueError: no answer; says nothing about the order.
         """
 
     async def mark_price(self, symbol: str) -> Decimal: ...
 
-    def events(self) -> AsyncIterator[VenueEvent]:
+    def events(self) -> AsyncGenerator[VenueEvent, None]:
         """Private stream, reconnecting for ever; yields StreamReset after each (re)connect."""
 
-    def ticks(self, symbols: Sequence[str]) -> AsyncIterator[Tick]:
+    def ticks(self, symbols: Sequence[str]) -> AsyncGenerator[Tick, None]:
         """Public stream of last, bid, ask and mark, reconnecting for ever."""

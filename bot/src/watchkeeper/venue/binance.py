@@ -1,0 +1,522 @@
+"""Binance USD-M futures behind the :class:`~watchkeeper.venue.protocol.Venue` protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+import structlog
+
+from watchkeeper.domain.model import ZERO, Fill, Order, OrderState, Tick
+from watchkeeper.venue import backoff, symbols, wire
+from watchkeeper.venue.clock import RoundTrip, best_offset_ms
+from watchkeeper.venue.errors import NO_SUCH_ORDER, Reply, classify
+from watchkeeper.venue.pacing import Budget, Pacer
+from watchkeeper.venue.protocol import (
+    ClockOff,
+    Missing,
+    NotFound,
+    OrderRejected,
+    OutcomeUnknown,
+    RateLimited,
+    Snapshot,
+    StreamReset,
+    SymbolRules,
+    VenueError,
+    VenueEvent,
+    VenueUnavailable,
+)
+from watchkeeper.venue.session import Broken, Connected, Hooks, last_reply, open_session
+from watchkeeper.venue.streams import LatestTicks, messages
+
+if TYPE_CHECKING:
+    from watchkeeper.config import VenueConfig
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+VENUE_WEIGHT_PER_MINUTE = 2400  # of one IP address, documented
+_READ_ATTEMPTS = 3
+_CLOCK_TRIPS = 3
+_TRADES_PER_PAGE = 1000
+_TRADES_WINDOW_MS = 7 * 86_400_000 - 1  # the venue refuses longer spans
+_TRADES_KEPT_MS = 89 * 86_400_000  # it forgets trades after three months
+_TRADES_PAGES = 50
+_LISTEN_KEY_RENEWAL_S = 1500  # it dies after an hour without
+_STABLE_S = 10  # a stream that lived this long reconnects without back-off
+
+
+class BinanceUsdm:
+    """One account, or with empty keys the public data only.
+
+    Args:
+        config: how to reach the venue.
+        api_key: empty for public data.
+        api_secret: empty for public data.
+        cache: file for the symbols' rules; None to load them at each start.
+        connector: makes aiohttp's connector; None for the default one.
+    """
+
+    def __init__(
+        self,
+        config: VenueConfig,
+        *,
+        api_key: str = "",
+        api_secret: str = "",
+        cache: Path | None = None,
+        connector: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._config = config
+        self._cache = cache
+        self._offset_ms = 0
+        self._account = ""
+        self._symbols = symbols.Symbols()
+        self._refresh: asyncio.Task[None] | None = None
+        self._request_id = 0
+        budget = Budget(
+            share=config.weight_per_minute,
+            limit=VENUE_WEIGHT_PER_MINUTE,
+            reserved_pct=config.reserved_for_protection_pct,
+        )
+        self._pacer = Pacer(budget, self.now_ms)
+        self._session: Any = open_session(
+            Hooks(self.now_ms, self._pacer.observe, connector),
+            api_key=api_key,
+            api_secret=api_secret,
+            ca_file=config.ca_file,
+            timeout_ms=config.request_timeout_ms,
+            recv_window_ms=config.recv_window_ms,
+        )
+
+    # ------------------------------------------------------------ life and clock
+
+    @property
+    def clock_offset_ms(self) -> int:
+        return self._offset_ms
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000 + self._offset_ms
+
+    async def connect(self) -> None:
+        cached = symbols.load_cache(self._cache) if self._cache else None
+        if cached is None:
+            await asyncio.gather(self._load_symbols(), self.measure_clock())
+            return
+        self._symbols = cached
+        await self.measure_clock()
+        self._refresh = asyncio.create_task(self._refresh_symbols())
+
+    async def close(self) -> None:
+        if self._refresh is not None:
+            self._refresh.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._refresh
+        await self._session.close()
+
+    async def measure_clock(self) -> int:
+        trips = []
+        for _ in range(_CLOCK_TRIPS):
+            sent_ms = time.time_ns() / 1e6
+            answer = await self._read("fapiPublicGetTime", weight=1, protective=True)
+            received_ms = time.time_ns() / 1e6
+            venue_ms = wire.read(lambda row: int(row["serverTime"]), answer, "time")
+            trips.append(RoundTrip(sent_ms, venue_ms, received_ms))
+        try:
+            self._offset_ms = best_offset_ms(trips)
+        except ValueError as error:
+            raise VenueUnavailable(str(error)) from None
+        return self._offset_ms
+
+    async def _load_symbols(self) -> None:
+        answer = await self._read("fapiPublicGetExchangeInfo", weight=1, protective=True)
+        self._symbols = symbols.Symbols(symbols.parse_exchange_info(answer))
+        if self._cache is not None:
+            symbols.save_cache(self._cache, self._symbols)
+
+    async def _refresh_symbols(self) -> None:
+        try:
+            await self._load_symbols()
+        except VenueError as error:
+            log.warning("symbols not refreshed, the cached ones stay", reason=str(error))
+
+    def rules(self, symbol: str) -> SymbolRules:
+        return self._symbols.rules(symbol)
+
+    # ------------------------------------------------------------ reads
+
+    async def account_id(self) -> str:
+        if not self._account:
+            answer = await self._read("fapiPrivateV3GetBalance", weight=5, protective=True)
+            self._account = wire.read(wire.account_id, answer, "balance")
+        return self._account
+
+    async def mark_price(self, symbol: str) -> Decimal:
+        answer = await self._read(
+            "fapiPublicGetPremiumIndex",
+            {"symbol": self._symbols.venue(symbol)},
+            weight=1,
+            protective=True,
+        )
+        return wire.read(lambda row: wire.decimal(row["markPrice"]), answer, "premiumIndex")
+
+    async def snapshot(
+        self,
+        *,
+        lookups: Sequence[Order] = (),
+        fills_since_ms: int | None = None,
+        fill_symbols: Sequence[str] = (),
+        protective: bool = False,
+    ) -> Snapshot:
+        taken_ms = self.now_ms()
+        names = self._symbols
+
+        async def read_all(
+            method: str, parse: Callable[[Any], T | None], weight: int
+        ) -> tuple[T, ...]:
+            answer = await self._read(method, weight=weight, protective=protective)
+            return wire.read_rows(parse, answer, method)
+
+        async def balances() -> tuple[Any, ...]:
+            answer = await self._read("fapiPrivateV3GetBalance", weight=5, protective=protective)
+            self._account = wire.read(wire.account_id, answer, "balance")
+            return wire.read_rows(wire.balance, answer, "balance")
+
+        async def fills() -> tuple[Fill, ...]:
+            if fills_since_ms is None:
+                return ()
+            since_ms = fills_since_ms
+            per_symbol = await _all(
+                *(self._fills(s, since_ms, protective) for s in dict.fromkeys(fill_symbols))
+            )
+            return tuple(sorted((f for part in per_symbol for f in part), key=_age))
+
+        part = _or_missing
+        results = await asyncio.gather(
+            part(balances()),
+            part(
+                read_all("fapiPrivateV3GetPositionRisk", lambda row: wire.position(row, names), 5)
+            ),
+            part(read_all("fapiPrivateGetOpenOrders", lambda row: wire.order(row, names), 40)),
+            part(
+                read_all(
+                    "fapiPrivateGetOpenAlgoOrders", lambda row: wire.resting_stop(row, names), 40
+                )
+            ),
+            part(fills()),
+            *(part(self._lookup(order, protective)) for order in lookups),
+        )
+        found: dict[str, Any] = {
+            order.client_id: answer for order, answer in zip(lookups, results[5:], strict=True)
+        }
+        return Snapshot(
+            taken_ms=taken_ms,
+            account=self._account,
+            balances=results[0],
+            positions=results[1],
+            orders=results[2],
+            stops=results[3],
+            fills=results[4],
+            lookups=found,
+        )
+
+    async def fetch_order(self, order: Order) -> Order | NotFound:
+        return await self._lookup(order, protective=True)
+
+    async def _lookup(self, order: Order, protective: bool) -> Order | NotFound:
+        names = self._symbols
+        method = "fapiPrivateGetAlgoOrder" if order.conditional else "fapiPrivateGetOrder"
+        request = wire.reference(order, names)
+        try:
+            row = await self._read(method, request, weight=1, protective=protective)
+        except VenueError as error:
+            if error.code == NO_SUCH_ORDER:
+                return NotFound()
+            raise
+        if not order.conditional:
+            return wire.read(lambda r: wire.order(r, names), row, "order")
+        algo = wire.read(lambda r: wire.algo_order(r, names), row, "algoOrder")
+        actual_id = wire.read(wire.actual_order_id, row, "algoOrder")
+        if not actual_id:
+            return algo
+        return await self._triggered(algo, actual_id, protective)
+
+    async def _triggered(self, algo: Order, actual_id: str, protective: bool) -> Order:
+        """A conditional order with the fate of the regular one that it became."""
+        names = self._symbols
+        request = {"symbol": names.venue(algo.symbol), "orderId": actual_id}
+        try:
+            row = await self._read("fapiPrivateGetOrder", request, weight=1, protective=protective)
+        except VenueError as error:
+            if error.code != NO_SUCH_ORDER:
+                raise
+            state = algo.state if algo.state.is_terminal else OrderState.UNKNOWN
+            return msgspec.structs.replace(algo, state=state, venue_id=actual_id)
+        actual = wire.read(lambda r: wire.order(r, names), row, "order")
+        return msgspec.structs.replace(
+            algo,
+            state=actual.state,
+            filled=actual.filled,
+            average_price=actual.average_price,
+            venue_id=actual_id,
+            updated_ms=max(algo.updated_ms, actual.updated_ms),
+        )
+
+    async def _fills(self, symbol: str, since_ms: int, protective: bool) -> tuple[Fill, ...]:
+        """Every trade of ``symbol`` since then, page by page.
+
+        Raises:
+            VenueError: a page failed, or there are more than can be read in reason: part of the
+                trades is no answer.
+        """
+        names = self._symbols
+        venue_symbol = names.venue(symbol)
+        now_ms = self.now_ms()
+        start_ms = max(since_ms, now_ms - _TRADES_KEPT_MS)
+        found: dict[str, Fill] = {}
+        request: dict[str, Any] = {"startTime": start_ms}
+        for _ in range(_TRADES_PAGES):
+            if "startTime" in request:
+                request["endTime"] = request["startTime"] + _TRADES_WINDOW_MS
+            answer = await self._read(
+                "fapiPrivateGetUserTrades",
+                {"symbol": venue_symbol, "limit": _TRADES_PER_PAGE, **request},
+                weight=5,
+                protective=protective,
+            )
+            page = wire.read_rows(lambda row: wire.fill(row, names), answer, "userTrades")
+            found.update((fill.trade_id, fill) for fill in page)
+            if len(page) == _TRADES_PER_PAGE:
+                # From here on by id: many trades may share one millisecond.
+                request = {"fromId": max(int(fill.trade_id) for fill in page) + 1}
+            elif "startTime" in request and request["endTime"] < now_ms:
+                request = {"startTime": request["endTime"] + 1}
+            else:
+                return tuple(found.values())
+        raise VenueError(f"userTrades: more than {_TRADES_PAGES} pages for {symbol}")
+
+    # ------------------------------------------------------------ writes
+
+    async def create_order(self, order: Order, *, timestamp_ms: int | None = None) -> Order:
+        names = self._symbols
+        try:
+            request: dict[str, Any] = wire.create_request(order, names)
+        except ValueError as error:
+            raise OrderRejected(f"not sent: {error}", code="invalid") from None
+        if timestamp_ms is not None:
+            request["timestamp"] = timestamp_ms
+        method = "fapiPrivatePostAlgoOrder" if order.conditional else "fapiPrivatePostOrder"
+        protective = order.reduce_only or (
+            order.kind is not None and not order.kind.increases_exposure
+        )
+        answer = await self._write(method, request, protective=protective)
+        parse = wire.algo_order if order.conditional else wire.order
+        try:
+            placed = wire.read(lambda row: parse(row, names), answer, method)
+        except wire.Unreadable as error:
+            raise OutcomeUnknown(str(error)) from None
+        return msgspec.structs.replace(
+            order,
+            state=placed.state,
+            filled=placed.filled,
+            average_price=placed.average_price if placed.filled > ZERO else None,
+            venue_id=placed.venue_id,
+            created_ms=placed.created_ms or order.created_ms or placed.updated_ms,
+            updated_ms=placed.updated_ms,
+            reject_reason=placed.reject_reason,
+        )
+
+    async def cancel_order(self, order: Order) -> None:
+        method = "fapiPrivateDeleteAlgoOrder" if order.conditional else "fapiPrivateDeleteOrder"
+        await self._write(method, wire.reference(order, self._symbols), protective=True)
+
+    # ------------------------------------------------------------ streams
+
+    async def events(self) -> AsyncGenerator[VenueEvent, None]:
+        attempt = 0
+        while True:
+            started = time.monotonic()
+            reason = ""
+            try:
+                key = await self._listen_key()
+                url = self._session.get_private_ws_url("linear", key)
+                async with aclosing(self._private(url)) as private:
+                    async for event in private:
+                        if isinstance(event, Broken):
+                            reason = event.reason
+                        else:
+                            yield event
+            except VenueError as error:
+                reason = str(error)
+            attempt = await _pause("private stream", reason, started, attempt)
+
+    async def _private(self, url: str) -> AsyncGenerator[VenueEvent | Broken, None]:
+        names = self._symbols
+        renewal = asyncio.create_task(self._renew_listen_key(url))
+        try:
+            async with aclosing(messages(self._session, url)) as raw:
+                async for message in raw:
+                    if isinstance(message, Connected):
+                        yield StreamReset()
+                    elif isinstance(message, Broken):
+                        yield message
+                    elif message.get("e") in ("listenKeyExpired", "eventStreamTerminated"):
+                        yield Broken(message["e"])
+                        return
+                    else:
+                        event = wire.read(lambda m: wire.event(m, names), message, "stream")
+                        if event is not None:
+                            yield event
+        finally:
+            renewal.cancel()
+            with suppress(asyncio.CancelledError):
+                await renewal
+
+    async def _listen_key(self) -> str:
+        answer = await self._read("fapiPrivatePostListenKey", weight=1, protective=True)
+        return wire.read(lambda row: str(row["listenKey"]), answer, "listenKey")
+
+    async def _renew_listen_key(self, url: str) -> None:
+        """Renew while the stream lives; one that cannot be renewed is given up before it dies."""
+        try:
+            while True:
+                await asyncio.sleep(_LISTEN_KEY_RENEWAL_S)
+                await self._read("fapiPrivatePutListenKey", weight=1, protective=True)
+        except VenueError as error:
+            inbox = self._session.inboxes.get(url)
+            if inbox is not None:
+                inbox.put_nowait(Broken(f"listen key not renewed: {error}"))
+
+    async def ticks(self, symbols: Sequence[str]) -> AsyncGenerator[Tick, None]:
+        wanted = {self._symbols.venue(symbol): symbol for symbol in symbols}
+        latest = LatestTicks(wanted)
+        lower = [name.lower() for name in wanted]
+        pumps = [
+            asyncio.create_task(self._pump(latest, category, [n + s for n in lower for s in names]))
+            for category, names in (
+                ("public", ("@bookTicker",)),
+                ("market", ("@aggTrade", "@miniTicker", "@markPrice@1s")),
+            )
+        ]
+        try:
+            async with aclosing(latest.changes()) as changes:
+                async for tick in changes:
+                    yield tick
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+
+    async def _pump(self, latest: LatestTicks, category: str, names: list[str]) -> None:
+        """Feed ``latest`` from one socket, reconnecting for ever."""
+        attempt = 0
+        while True:
+            started = time.monotonic()
+            reason = ""
+            self._request_id += 1
+            # The number keeps two subscriptions on sockets of their own, as ccxt does.
+            url = f"{self._session.get_ws_url('linear', category)}/{self._request_id}"
+            subscribe = {"method": "SUBSCRIBE", "params": names, "id": self._request_id}
+            async with aclosing(messages(self._session, url, subscribe)) as raw:
+                async for message in raw:
+                    if isinstance(message, Broken):
+                        reason = message.reason
+                    elif isinstance(message, dict):
+                        latest.apply(message, time.time_ns() // 1_000_000)
+            attempt = await _pause(f"{category} stream", reason, started, attempt)
+
+    # ------------------------------------------------------------ requests
+
+    async def _read(
+        self,
+        method: str,
+        params: dict[str, Any] | None = None,
+        *,
+        weight: int,
+        protective: bool,
+    ) -> Any:
+        """Ask, and ask again while the answer is *unavailable*, all within the request timeout."""
+        total_ms = self._config.request_timeout_ms
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + total_ms / 1000
+        attempt = 0
+        while True:
+            try:
+                # Half of the time per attempt, so that one hanging socket leaves time for another.
+                async with asyncio.timeout_at(min(deadline, loop.time() + total_ms / 2000)):
+                    return await self._send(
+                        method, params or {}, weight=weight, protective=protective, writing=False
+                    )
+            except TimeoutError:
+                failure: VenueError = VenueUnavailable(f"{method}: no answer in time")
+            except (VenueUnavailable, ClockOff) as error:
+                failure = error
+            pause = backoff.delay_ms(attempt, base_ms=100, cap_ms=1000) / 1000
+            attempt += 1
+            if attempt == _READ_ATTEMPTS or loop.time() + pause >= deadline:
+                raise failure
+            if isinstance(failure, ClockOff) and attempt == 1:
+                await self.measure_clock()  # reads no signed endpoint: no recursion
+            else:
+                await asyncio.sleep(pause)
+
+    async def _write(self, method: str, params: dict[str, Any], *, protective: bool) -> Any:
+        """Send once. Weight 0: orders count against limits of their own."""
+        return await self._send(method, params, weight=0, protective=protective, writing=True)
+
+    async def _send(
+        self, method: str, params: dict[str, Any], *, weight: int, protective: bool, writing: bool
+    ) -> Any:
+        from aiohttp import ClientError  # noqa: PLC0415 - loaded with the session
+        from ccxt.base.errors import BaseError  # noqa: PLC0415
+
+        await self._pacer.admit(
+            weight, protective=protective, patience_ms=self._config.request_timeout_ms // 2
+        )
+        reply = Reply()
+        token = last_reply.set(reply)
+        try:
+            return await getattr(self._session, method)(params)
+        except (BaseError, ClientError, OSError, TimeoutError) as error:
+            failure = classify(error, reply, what=method, writing=writing, now_ms=self.now_ms())
+        finally:
+            last_reply.reset(token)
+        if isinstance(failure, RateLimited):
+            self._pacer.silence(failure.until_ms)
+        # Raised out here: as a context the original would take its signed URL into the logs.
+        raise failure
+
+
+def _age(fill: Fill) -> tuple[int, int]:
+    return fill.time_ms, int(fill.trade_id)
+
+
+async def _or_missing(part: Awaitable[T]) -> T | Missing:
+    try:
+        return await part
+    except VenueError as error:
+        return Missing(str(error))
+
+
+async def _all(*parts: Awaitable[T]) -> list[T]:
+    """All or the first failure, after every part has ended: none is left running."""
+    results = await asyncio.gather(*parts, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
+
+
+async def _pause(what: str, reason: str, started: float, attempt: int) -> int:
+    """Wait before a stream reconnects; returns the number of its next failure in a row."""
+    if time.monotonic() - started > _STABLE_S:
+        attempt = 0
+    pause_ms = backoff.delay_ms(attempt, base_ms=200, cap_ms=30_000)
+    log.warning("stream lost", stream=what, reason=reason, retry_in_ms=round(pause_ms))
+    await asyncio.sleep(pause_ms / 1000)
+    return attempt + 1

@@ -1,0 +1,165 @@
+"""ccxt's streaming class with the few hooks that this adapter needs; everything else is ccxt's.
+
+The implicit API is used (``fapiPrivatePostOrder`` and so on): ccxt signs, sends and reads errors,
+and numbers arrive as the venue wrote them. Its unified calls would load every market first and
+turn numbers into floats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from watchkeeper.venue.ccxt_import import load_class
+from watchkeeper.venue.errors import Reply, read_reply
+
+if TYPE_CHECKING:
+    import ssl
+
+    import aiohttp
+
+# Milliseconds between pings on a stream. ccxt gives a stream up after two without a pong.
+KEEP_ALIVE_MS = 10_000
+
+#: The answer to the request that the current task has in flight.
+last_reply: ContextVar[Reply] = ContextVar("last_reply")
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """A stream's socket is up."""
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """A stream's socket is gone. ``reason`` holds no URL: those of private streams are secret."""
+
+    reason: str
+
+
+class Hooks(msgspec.Struct, frozen=True):
+    """What the session asks and tells its owner.
+
+    ``connector`` replaces aiohttp's default one; tests use it to reach a venue on loopback.
+    """
+
+    now_ms: Callable[[], int]
+    on_headers: Callable[[dict[str, str]], None]
+    connector: Callable[[ssl.SSLContext], aiohttp.BaseConnector] | None = None
+
+
+def open_session(
+    hooks: Hooks,
+    *,
+    api_key: str,
+    api_secret: str,
+    ca_file: str,
+    timeout_ms: int,
+    recv_window_ms: int,
+) -> Any:
+    """A session of Binance USD-M. Nothing is sent yet.
+
+    Args:
+        hooks: see there.
+        api_key: empty for public data only.
+        api_secret: empty for public data only.
+        ca_file: the only CA to trust; empty for the public ones (certifi's, whatever the
+            environment says).
+        timeout_ms: of one request, connecting included.
+        recv_window_ms: how old a signed request may be when the venue reads it.
+    """
+    settings: dict[str, Any] = {
+        "apiKey": api_key,
+        "secret": api_secret,
+        "timeout": timeout_ms,
+        "enableRateLimit": False,  # see pacing
+        "timeout_on_exit": 0,
+        "streaming": {"keepAlive": KEEP_ALIVE_MS},
+        "options": {"recvWindow": recv_window_ms},
+    }
+    if ca_file:
+        settings["cafile"] = ca_file
+    session = _session_class()(settings)
+    # ccxt logs whole requests, headers and signatures included, at DEBUG.
+    session.logger = logging.Logger("watchkeeper.venue.ccxt", logging.CRITICAL + 1)  # noqa: LOG001
+    session.hooks = hooks
+    session.inboxes = {}
+    return session
+
+
+@functools.cache
+def _session_class() -> type[Any]:
+    """The class, made on first use: importing ccxt is most of a program's start."""
+    import aiohttp  # noqa: PLC0415 - as heavy, and loaded by ccxt anyway
+
+    base: Any = load_class("binanceusdm", base="binance")
+
+    class Session(base):  # type: ignore[misc]
+        """Signs with venue time, reports every answer, hands over raw stream messages."""
+
+        hooks: Hooks
+        inboxes: dict[str, asyncio.Queue[Any]]
+        session: aiohttp.ClientSession | None
+
+        def nonce(self) -> int:
+            """Called while a request is signed, right before it is sent."""
+            return self.hooks.now_ms()
+
+        def open(self, lazy: bool = False) -> None:
+            if (
+                self.hooks.connector is not None
+                and self.session is None
+                and not (lazy and self.closed_by_user)
+            ):
+                import ssl  # noqa: PLC0415
+
+                self.ssl_context = ssl.create_default_context(cafile=self.cafile)
+                self.tcp_connector = self.hooks.connector(self.ssl_context)
+                self.session = aiohttp.ClientSession(connector=self.tcp_connector)
+            super().open(lazy)
+
+        def on_rest_response(
+            self,
+            code: int,
+            reason: str,
+            url: str,
+            method: str,
+            response_headers: dict[str, str],
+            response_body: str,
+            request_headers: Any,
+            request_body: Any,
+        ) -> Any:
+            """Error answers pass here, too, before ccxt makes exceptions of them."""
+            seen, reply = last_reply.get(None), read_reply(code, response_headers, response_body)
+            if seen is not None:
+                seen.status, seen.code = reply.status, reply.code
+                seen.text, seen.retry_after_s = reply.text, reply.retry_after_s
+            self.hooks.on_headers(response_headers)
+            return super().on_rest_response(
+                code,
+                reason,
+                url,
+                method,
+                response_headers,
+                response_body,
+                request_headers,
+                request_body,
+            )
+
+        def on_connected(self, client: Any, message: Any = None) -> None:
+            super().on_connected(client, message)
+            inbox = self.inboxes.get(client.url)
+            if inbox is not None:
+                inbox.put_nowait(Connected())
+
+        def handle_message(self, client: Any, message: Any) -> None:
+            """Every frame goes to whoever reads the stream; ccxt's caches may drop some."""
+            inbox = self.inboxes.get(client.url)
+            if inbox is not None:
+                inbox.put_nowait(message)
+
+    return Session
