@@ -6,8 +6,10 @@ and says how many as soon as it can; it never stops or blocks the program.
 
 from __future__ import annotations
 
+import errno
 import logging
 import logging.handlers
+import os
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -36,6 +38,7 @@ class LogFile(logging.handlers.WatchedFileHandler):
         self.setFormatter(_JsonFormatter())
         self._secrets: tuple[str, ...] = ()
         self._lost = 0
+        self._torn = False  # the file ends inside a line
 
     def hide(self, values: Iterable[str]) -> None:
         """Never write one of ``values`` (keys, tokens in URLs), whoever logs it."""
@@ -44,18 +47,27 @@ class LogFile(logging.handlers.WatchedFileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self.reopenIfNeeded()
-            if self.stream is None:
-                self.stream = self._open()
             line = self.format(record)
             for secret in self._secrets:
                 line = line.replace(secret, "***")
             if self._lost:
-                self.stream.write(_line({"event": "log lines lost", "lost": self._lost}) + "\n")
-                self._lost = 0
-            self.stream.write(line + "\n")
-            self.stream.flush()
+                line = _line({"event": "log lines lost", "lost": self._lost}) + "\n" + line
+            self._write(line)
+            self._lost = 0
         except (OSError, ValueError):  # ValueError: the stream was closed by a failed reopen
             self._lost += 1
+
+    def _write(self, line: str) -> None:
+        """One system call and no buffer, which a full disk would leave filled for ever."""
+        data = (line + "\n").encode("utf-8", "backslashreplace")
+        if self._torn:
+            data = b"\n" + data
+        if self.stream is None:
+            self.stream = self._open()
+        written = os.write(self.stream.fileno(), data)
+        self._torn = written < len(data)
+        if self._torn:
+            raise OSError(errno.ENOSPC, "only part of a line was written")
 
 
 class _Sink:
