@@ -1,0 +1,114 @@
+"""The event log: every request and every effect, in order. It is the tests' witness.
+
+Each event is a JSON object with ``seq`` (without gaps), ``ts_ms`` (venue time), ``account`` (empty
+for public requests) and ``kind``; what else it holds is said at each function.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from watchkeeper.paper.engine import AlgoChanged, Change, OrderChanged, PositionChanged
+from watchkeeper.paper.faults import Fault
+from watchkeeper.paper.protocol.binance import wire
+
+Fields = dict[str, Any]
+
+
+def request(
+    method: str,
+    path: str,
+    params: dict[str, str],
+    *,
+    client_id: str,
+    status: int | None,
+    code: int | None,
+    fault: Fault | None,
+) -> Fields:
+    """A request. ``status`` None: never answered. ``code``: the venue's error code, if any."""
+    return {
+        "kind": "request",
+        "method": method,
+        "path": path,
+        "client_id": client_id,
+        "status": status,
+        "code": code,
+        "fault": fault.effect.kind if fault is not None else None,
+        "fault_id": fault.id if fault is not None else None,
+        "params": {key: value for key, value in params.items() if key != "signature"},
+    }
+
+
+def effects(change: Change) -> list[Fields]:
+    """What a change looks like in the log: a trade is two events, ``fill`` and ``order``."""
+    if isinstance(change, OrderChanged):
+        order, execution, fill = change
+        events: list[Fields] = []
+        if fill is not None:
+            events.append(
+                {
+                    "kind": "fill",
+                    "symbol": fill.symbol,
+                    "trade_id": fill.trade_id,
+                    "order_id": fill.order_id,
+                    "client_id": fill.client_id,
+                    "side": fill.side,
+                    "qty": fill.quantity,
+                    "price": fill.price,
+                    "commission": fill.commission,
+                    "realized_pnl": fill.realized_pnl,
+                    "reduce_only": order.reduce_only,
+                    "position_after": fill.position_after,
+                }
+            )
+        events.append(
+            {
+                "kind": "order",
+                "execution": execution,
+                "symbol": order.symbol,
+                "order_id": order.order_id,
+                "client_id": order.client_id,
+                "status": order.status,
+                "algo_id": order.algo_id or None,
+                "order": wire.order(order),
+            }
+        )
+        return events
+    if isinstance(change, AlgoChanged):
+        algo = change.algo
+        return [
+            {
+                "kind": "algo",
+                "symbol": algo.symbol,
+                "algo_id": algo.algo_id,
+                "client_id": algo.client_id,
+                "status": algo.status,
+                "order_id": algo.order_id or None,
+                "reason": algo.reject_reason,
+                "algo": wire.algo(algo),
+            }
+        ]
+    if isinstance(change, PositionChanged):
+        position = change.position
+        return [
+            {
+                "kind": "position",
+                "symbol": position.symbol,
+                "amount": position.amount,
+                "entry_price": position.entry_price,
+                "wallet": change.wallet,
+            }
+        ]
+    record = change.record
+    return [{"kind": "account", "wallet": record.wallet, "settings": record.settings}]
+
+
+def account_of(change: Change) -> str:
+    """The alias of the account a change belongs to."""
+    if isinstance(change, OrderChanged):
+        return change.order.account
+    if isinstance(change, AlgoChanged):
+        return change.algo.account
+    if isinstance(change, PositionChanged):
+        return change.position.account
+    return change.record.alias

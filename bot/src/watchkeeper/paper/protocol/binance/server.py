@@ -1,0 +1,257 @@
+"""Requests on the wire: key, signature, receive window, weight, faults, then the endpoint.
+
+Source for the checks: the page *General Info* (developers.binance.com, derivatives, USDⓈ-M
+futures), "SIGNED Endpoint Security" and "Timing Security".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from typing import Any
+from urllib.parse import unquote_plus
+
+import msgspec
+from aiohttp import web
+
+from watchkeeper.paper import events
+from watchkeeper.paper.engine import Account
+from watchkeeper.paper.faults import Fault
+from watchkeeper.paper.model import ZERO, AccountRecord, Refused
+from watchkeeper.paper.protocol.binance import errors
+from watchkeeper.paper.protocol.binance.errors import ApiError
+from watchkeeper.paper.protocol.binance.rest import ROUTES, Route
+from watchkeeper.paper.protocol.binance.streams import Streams, is_stream_path
+from watchkeeper.paper.service import Venue
+
+_CLIENT_ID_NAMES = ("newClientOrderId", "clientAlgoId", "origClientOrderId")
+_DEFAULT_RECV_WINDOW_MS = 5000
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Weights:
+    """Request weight used in the current minute, per client address."""
+
+    def __init__(self, limit: int) -> None:
+        """``limit`` 0: weight is counted and reported, never refused."""
+        self._limit = limit
+        self._minute = 0
+        self._used: dict[str, int] = {}
+
+    def use(self, address: str, weight: int, now_ms: int) -> tuple[int, bool]:
+        """Returns the weight used up to now and whether it is over the limit."""
+        minute = now_ms // 60_000
+        if minute != self._minute:
+            self._minute = minute
+            self._used.clear()
+        used = self._used.get(address, 0) + weight
+        self._used[address] = used
+        return used, bool(self._limit) and used > self._limit
+
+
+class Server:
+    """The handler of every request to the venue's host names."""
+
+    def __init__(
+        self, venue: Venue, streams: Streams, *, latency_ms: int, weight_limit: int
+    ) -> None:
+        self._venue = venue
+        self._streams = streams
+        self._latency_s = latency_ms / 1000
+        self._weights = Weights(weight_limit)
+        self._nobody = Account(AccountRecord(alias="", api_key="", api_secret="", wallet=ZERO))
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, by the rules or by a fault."""
+        path, _, query = request.raw_path.partition("?")
+        method = request.method
+        if method == "GET" and is_stream_path(path):
+            return await self._streams.serve(request)
+        body = (await request.read()).decode() if request.body_exists else ""
+        params = parse(query)
+        if body:
+            params.update(parse(body))
+        account = self._venue.keys.get(request.headers.get("X-MBX-APIKEY", ""))
+        client_id = ""
+        for name in _CLIENT_ID_NAMES:
+            if name in params:
+                client_id = params[name]
+                break
+        alias = account.alias if account is not None else ""
+        fault = self._venue.faults.take(method, path, alias, client_id, params)
+
+        if self._latency_s:
+            await asyncio.sleep(self._latency_s / 2)
+        if fault is not None:
+            if fault.effect.kind in {"lost_before", "respond"}:
+                return await self._not_executed(
+                    request, fault, alias, method, path, params, client_id
+                )
+            if fault.effect.kind == "delay" and fault.effect.when == "before":
+                await asyncio.sleep(fault.effect.delay_s)
+
+        route = ROUTES.get((method, path))
+        weight = _weight(route, params)
+        used, over = self._weights.use(request.remote or "", weight, self._venue.now_ms())
+        status, code, answer = self._answer(request, route, account, params, query, body, over=over)
+        if route is None:
+            self._venue.misses[f"{method} {path}"] += 1
+        lost = fault is not None and fault.effect.kind == "lost_after"
+        entry = events.request(
+            method,
+            path,
+            params,
+            client_id=client_id,
+            status=None if lost else status,
+            code=code,
+            fault=fault,
+        )
+        self._venue.log([(alias, entry)])
+
+        if fault is not None:
+            if lost:
+                return await _lose(request, fault.effect.hold_s)
+            if fault.effect.when == "after":
+                await asyncio.sleep(fault.effect.delay_s)
+        if self._latency_s:
+            await asyncio.sleep(self._latency_s / 2)
+        headers = {"Content-Type": "application/json", "X-MBX-USED-WEIGHT-1M": str(used)}
+        if status == 429:
+            headers["Retry-After"] = str(60 - self._venue.now_ms() // 1000 % 60)
+        return web.Response(body=answer, status=status, headers=headers)
+
+    def _answer(
+        self,
+        request: web.BaseRequest,
+        route: Route | None,
+        account: Account | None,
+        params: dict[str, str],
+        query: str,
+        body: str,
+        *,
+        over: bool,
+    ) -> tuple[int, int | None, bytes]:
+        """Status, error code and body; what it changed waits to be logged."""
+        try:
+            if over:
+                raise errors.TOO_MANY_REQUESTS
+            if route is None:
+                raise errors.invalid_path(request.method, request.path)
+            owner = self._nobody
+            if route.security != "none":
+                owner = self._authenticate(request, route, account, params, query, body)
+            return 200, None, _encode(route.call(self._venue, owner, params))
+        except Refused as refused:
+            error = errors.from_refusal(refused)
+        except ApiError as api_error:
+            error = api_error
+        return error.status, error.code, _encode({"code": error.code, "msg": error.message})
+
+    def _authenticate(
+        self,
+        request: web.BaseRequest,
+        route: Route,
+        account: Account | None,
+        params: dict[str, str],
+        query: str,
+        body: str,
+    ) -> Account:
+        if account is None:
+            sent = request.headers.get("X-MBX-APIKEY")
+            raise errors.REJECTED_KEY if sent else errors.NO_API_KEY
+        permissions = account.record.permissions
+        if route.security == "signed":
+            self._check_timestamp(params)
+            if not _is_signed(query, body, account.record.api_secret):
+                raise errors.BAD_SIGNATURE
+        if not permissions.reading or (route.trades and not permissions.futures):
+            raise errors.REJECTED_KEY
+        return account
+
+    def _check_timestamp(self, params: dict[str, str]) -> None:
+        try:
+            timestamp = int(params.get("timestamp") or "")
+        except ValueError as error:
+            raise errors.mandatory("timestamp") from error
+        try:
+            window = int(params.get("recvWindow") or _DEFAULT_RECV_WINDOW_MS)
+        except ValueError as error:
+            raise errors.invalid_parameter("recvWindow") from error
+        if window > 60_000:
+            raise errors.BAD_RECV_WINDOW
+        now = self._venue.now_ms()
+        if timestamp >= now + 1000:
+            raise errors.AHEAD
+        if now - timestamp > window:
+            raise errors.STALE
+
+    async def _not_executed(
+        self,
+        request: web.BaseRequest,
+        fault: Fault,
+        alias: str,
+        method: str,
+        path: str,
+        params: dict[str, str],
+        client_id: str,
+    ) -> web.StreamResponse:
+        effect = fault.effect
+        status = effect.status if effect.kind == "respond" else None
+        entry = events.request(
+            method, path, params, client_id=client_id, status=status, code=None, fault=fault
+        )
+        self._venue.log([(alias, entry)])
+        if effect.kind == "lost_before":
+            return await _lose(request, effect.hold_s)
+        text: Any = effect.body
+        answer = text.encode() if isinstance(text, str) else _encode(text)
+        return web.Response(
+            body=answer,
+            status=effect.status,
+            headers={"Content-Type": "application/json", **effect.headers},
+        )
+
+
+def parse(text: str) -> dict[str, str]:
+    """``a=1&b=2`` as a dictionary; a later value wins, as at the venue."""
+    params: dict[str, str] = {}
+    for pair in text.split("&"):
+        if pair:
+            name, _, value = pair.partition("=")
+            if "%" in value or "+" in value:
+                value = unquote_plus(value)
+            params[name] = value
+    return params
+
+
+def _is_signed(query: str, body: str, secret: str) -> bool:
+    """HMAC-SHA256 over query and body as sent, without the signature itself."""
+    signature = ""
+    payload = ""
+    for part in (query, body):
+        kept = []
+        for pair in part.split("&"):
+            if pair.startswith("signature="):
+                signature = pair[10:]
+            elif pair:
+                kept.append(pair)
+        payload += "&".join(kept)
+    wanted = hmac.digest(secret.encode(), payload.encode(), "sha256").hex()
+    return hmac.compare_digest(wanted, signature)
+
+
+def _weight(route: Route | None, params: dict[str, str]) -> int:
+    if route is None:
+        return 1
+    if route.weight_all and "symbol" not in params:
+        return route.weight_all
+    return route.weight
+
+
+async def _lose(request: web.BaseRequest, hold_s: float) -> web.StreamResponse:
+    """Stay silent, then drop the connection without an answer."""
+    await asyncio.sleep(hold_s)
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()

@@ -1,0 +1,239 @@
+"""The venue as a whole: engine, market and store under one clock and one event log."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from watchkeeper.paper import events
+from watchkeeper.paper.engine import Account, Change, Engine
+from watchkeeper.paper.faults import Faults
+from watchkeeper.paper.market import TICKS_PER_BAR, Bar, Candles, Market, Tick
+from watchkeeper.paper.model import AccountRecord, Quote
+from watchkeeper.paper.store import Event, Store
+
+LISTEN_KEY_MS = 60 * 60_000
+
+_encode = msgspec.json.Encoder().encode
+
+
+def wall_clock_ms() -> int:
+    """The venue's time is the wall clock of its machine."""
+    return time.time_ns() // 1_000_000
+
+
+class Venue:
+    """What protocol and admin API talk to.
+
+    Every call that changes something is synchronous: it runs to its commit without another
+    request in between, which makes each request atomic.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        *,
+        bars: Sequence[Bar] | None,
+        seed: int,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        """Open or continue the venue kept in ``state``. ``bars`` None: walk all symbols.
+
+        Raises:
+            StoreError: the state cannot be used.
+        """
+        self.now_ms = now_ms
+        self.store = Store(state / "venue.db")
+        self.engine = Engine(now_ms)
+        self.faults = Faults()
+        self.candles = Candles()
+        self.misses: Counter[str] = Counter()
+        self.paused = False
+        self.speed = 60.0
+        self.on_change: list[Callable[[Change, int], None]] = []
+        self.on_tick: list[Callable[[Tick, int], None]] = []
+        self.keys: dict[str, Account] = {}
+        self.listen_keys: dict[str, Account] = {}
+        self._seq = self.store.last_seq()
+
+        cursors = self.store.cursors()
+        self.market = Market(bars, seed, cursors)
+        self.engine.restore(
+            self.store.accounts(),
+            self.store.orders(),
+            self.store.algos(),
+            self.store.fills(),
+            self.store.positions(),
+        )
+        for account in self.engine.accounts.values():
+            self._index_keys(account)
+        now = now_ms()
+        known = self.store.candles()
+        for symbol, open_ms, candle in known:
+            self.candles.load(symbol, open_ms, candle)
+        for symbol, market in self.market.symbols.items():
+            self.engine.quotes[symbol] = market.quote(now)
+        if not cursors:
+            self.store.commit((), (), candles=self._write_history(now))
+            self.step()
+        self.log([("", {"kind": "start", "seed": seed})])
+
+    def close(self) -> None:
+        self.store.close()
+
+    # -- time and prices --------------------------------------------------------------------------
+
+    @property
+    def tick_interval_s(self) -> float:
+        """Wall seconds between two ticks at the current speed."""
+        return 60 / TICKS_PER_BAR / self.speed
+
+    def step(self) -> None:
+        """Let the market move by one tick, with all that follows from it."""
+        self._take(self.market.step(self.now_ms()), [])
+
+    def jump(self, symbol: str, price: Decimal, mark: Decimal | None) -> None:
+        """Put a symbol's price somewhere else at once."""
+        tick = self.market.symbols[symbol].jump(price, mark, self.now_ms())
+        fields = {"kind": "market", "symbol": symbol, "price": price, "mark": mark}
+        self._take([tick], [("", fields)])
+
+    def set_depth(self, symbol: str, quantity: Decimal) -> None:
+        """Quantity that rests at each price level from now on."""
+        market = self.market.symbols[symbol]
+        market.cursor.depth = quantity
+        quote = market.quote(self.now_ms())
+        self.engine.quotes[symbol] = quote
+        self.log([("", {"kind": "market", "symbol": symbol, "depth": quantity})], with_market=True)
+
+    def quote(self, symbol: str) -> Quote:
+        return self.engine.quotes[symbol]
+
+    def _take(self, ticks: Sequence[Tick], head: list[tuple[str, events.Fields]]) -> None:
+        now = self.now_ms()
+        ended: list[tuple[str, int, list[Decimal]]] = []
+        for tick in ticks:
+            self.engine.tick(tick.symbol, tick.quote)
+            if tick.volume:
+                minute = self.candles.add(tick.symbol, tick.quote.last, tick.volume, now)
+                if minute is not None:
+                    row = self.candles.row(tick.symbol, minute)
+                    ended.append((tick.symbol, minute, row))
+        self.log(head, with_market=True, candles=ended)
+        for listener in self.on_tick:
+            for tick in ticks:
+                listener(tick, now)
+
+    def _write_history(self, now: int) -> list[tuple[str, int, list[Decimal]]]:
+        rows: list[tuple[str, int, list[Decimal]]] = []
+        for symbol, market in self.market.symbols.items():
+            bars = list(market.history())
+            first = now // 60_000 * 60_000 - len(bars) * 60_000
+            for number, bar in enumerate(bars):
+                candle = [bar.open, bar.high, bar.low, bar.close, bar.volume]
+                self.candles.load(symbol, first + number * 60_000, candle)
+                rows.append((symbol, first + number * 60_000, candle))
+        return rows
+
+    # -- accounts ---------------------------------------------------------------------------------
+
+    def open_account(self, record: AccountRecord) -> Account:
+        """Add an account, or give a known one new keys and permissions; its balance stays."""
+        known = self.engine.accounts.get(record.alias)
+        if known is not None:
+            self.keys.pop(known.record.api_key, None)
+        else:
+            record.created_ms = self.now_ms()
+        account = self.engine.open_account(record)
+        self._index_keys(account)
+        self.log([])
+        return account
+
+    def _index_keys(self, account: Account) -> None:
+        record = account.record
+        self.keys[record.api_key] = account
+        if record.listen_key:
+            self.listen_keys[record.listen_key] = account
+
+    def listen_key(self, account: Account) -> str:
+        """A new listen key, or the valid one for another hour."""
+        record = account.record
+        now = self.now_ms()
+        if not record.listen_key or record.listen_key_until_ms <= now:
+            self.listen_keys.pop(record.listen_key, None)
+            record.listen_key = secrets.token_urlsafe(48)[:64].replace("-", "A").replace("_", "B")
+            self.listen_keys[record.listen_key] = account
+        record.listen_key_until_ms = now + LISTEN_KEY_MS
+        self.engine.touch(account)
+        return record.listen_key
+
+    def drop_listen_key(self, account: Account) -> str:
+        """End the account's listen key; returns the one there was."""
+        record = account.record
+        ended, record.listen_key, record.listen_key_until_ms = record.listen_key, "", 0
+        self.listen_keys.pop(ended, None)
+        self.engine.touch(account)
+        return ended
+
+    def expired_listen_keys(self) -> list[tuple[Account, str]]:
+        """End the keys whose hour is over."""
+        now = self.now_ms()
+        due = [
+            account
+            for account in self.engine.accounts.values()
+            if account.record.listen_key and account.record.listen_key_until_ms <= now
+        ]
+        ended = [(account, self.drop_listen_key(account)) for account in due]
+        if ended:
+            self.log([])
+        return ended
+
+    # -- the log ----------------------------------------------------------------------------------
+
+    def log(
+        self,
+        head: Sequence[tuple[str, events.Fields]],
+        *,
+        with_market: bool = False,
+        candles: Sequence[tuple[str, int, list[Decimal]]] = (),
+    ) -> None:
+        """Commit ``head`` (pairs of account and fields) and all changes, then tell the streams.
+
+        A venue that cannot write must not go on answering: it ends.
+        """
+        changes = self.engine.changes
+        self.engine.changes = []
+        now = self.now_ms()
+        rows = [self._event(account, fields, now) for account, fields in head]
+        for change in changes:
+            account = events.account_of(change)
+            rows.extend(self._event(account, fields, now) for fields in events.effects(change))
+        if not rows and not with_market and not candles:
+            return
+        meta = {"market": _encode(self.market.cursors())} if with_market else None
+        try:
+            self.store.commit(changes, rows, meta=meta, candles=candles)
+        except apsw.Error as error:
+            sys.stderr.write(f"paper venue: cannot write its state, ending: {error}\n")
+            raise SystemExit(74) from error
+        for change in changes:
+            for listener in self.on_change:
+                listener(change, now)
+
+    def _event(self, account: str, fields: dict[str, Any], now: int) -> Event:
+        self._seq += 1
+        body = {"seq": self._seq, "ts_ms": now, "account": account, **fields}
+        return Event(self._seq, account, _encode(body))
+
+    @property
+    def last_seq(self) -> int:
+        return self._seq

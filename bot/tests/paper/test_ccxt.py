@@ -1,0 +1,116 @@
+"""Unmodified ccxt trades on the venue: async REST and pro streams."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import ccxt
+import pytest
+from bot.tests.support.paper_venue import PaperVenue
+
+SYMBOL = "BTC/USDT:USDT"
+
+
+async def test_markets_come_with_the_venues_filters(exchange: Any) -> None:
+    markets = await exchange.load_markets()
+    assert set(markets) == {SYMBOL, "ETH/USDT:USDT", "SOL/USDT:USDT"}
+    market = markets[SYMBOL]
+    assert market["precision"] == {"amount": 0.001, "price": 0.1, "base": 1e-08, "quote": 1e-08}
+    assert market["limits"]["cost"]["min"] == 100
+    assert market["active"] is True
+
+
+async def test_an_entry_its_stop_and_its_exit(exchange: Any, venue: PaperVenue) -> None:
+    price = float(venue.admin.market()["last"])
+    assert (await exchange.fetch_balance())["USDT"]["total"] == 10_000
+    assert await exchange.fetch_positions() == []
+
+    entry = await exchange.create_order(
+        SYMBOL, "market", "buy", 0.01, params={"clientOrderId": "wkE-a-1-1"}
+    )
+    assert (entry["status"], entry["filled"]) == ("closed", 0.01)
+    [position] = await exchange.fetch_positions()
+    assert (position["side"], position["contracts"]) == ("long", 0.01)
+    assert position["entryPrice"] == pytest.approx(price + 0.1)
+
+    stop = await exchange.create_order(
+        SYMBOL,
+        "market",
+        "sell",
+        0.01,
+        params={
+            "stopLossPrice": round(price * 0.98, 1),
+            "reduceOnly": True,
+            "clientOrderId": "wkS-a-1-2",
+        },
+    )
+    assert stop["status"] == "open"
+    assert await exchange.fetch_open_orders(SYMBOL) == []
+    [resting] = await exchange.fetch_open_orders(SYMBOL, params={"trigger": True})
+    assert (resting["id"], resting["clientOrderId"]) == (stop["id"], "wkS-a-1-2")
+    assert resting["reduceOnly"] is True
+
+    await exchange.cancel_order(stop["id"], SYMBOL, params={"trigger": True})
+    assert await exchange.fetch_open_orders(SYMBOL, params={"trigger": True}) == []
+    found = await exchange.fetch_order(
+        None, SYMBOL, params={"trigger": True, "clientOrderId": "wkS-a-1-2"}
+    )
+    assert found["status"] == "canceled"
+
+    await exchange.create_order(SYMBOL, "market", "sell", 0.01, params={"reduceOnly": True})
+    assert await exchange.fetch_positions() == []
+    trades = await exchange.fetch_my_trades(SYMBOL)
+    assert [trade["side"] for trade in trades] == ["buy", "sell"]
+    assert trades[0]["fee"]["currency"] == "USDT"
+
+
+async def test_limit_orders_rest_and_are_cancelled(exchange: Any, venue: PaperVenue) -> None:
+    price = float(venue.admin.market()["last"])
+    order = await exchange.create_order(SYMBOL, "limit", "buy", 0.01, round(price * 0.97, 1))
+    assert order["status"] == "open"
+    [resting] = await exchange.fetch_open_orders(SYMBOL)
+    assert resting["id"] == order["id"]
+    await exchange.cancel_order(order["id"], SYMBOL)
+    with pytest.raises(ccxt.OrderNotFound):
+        await exchange.cancel_order(order["id"], SYMBOL)
+
+
+async def test_the_private_stream_tells_of_orders_and_positions(
+    exchange: Any, venue: PaperVenue
+) -> None:
+    await exchange.load_markets()
+    orders = asyncio.ensure_future(exchange.watch_orders(SYMBOL))
+    trades = asyncio.ensure_future(exchange.watch_my_trades(SYMBOL))
+    await _until(lambda: _opened(venue, "/private/ws"))
+    await exchange.create_order(SYMBOL, "market", "buy", 0.01, params={"clientOrderId": "mine"})
+    [trade] = await asyncio.wait_for(trades, 10)
+    assert (trade["amount"], trade["side"]) == (0.01, "buy")
+    await asyncio.wait_for(orders, 10)
+    order = exchange.orders[-1]
+    assert (order["clientOrderId"], order["status"], order["filled"]) == ("mine", "closed", 0.01)
+
+
+async def test_public_streams_tell_the_price(exchange: Any, venue: PaperVenue) -> None:
+    venue.admin.resume()
+    books = await asyncio.wait_for(exchange.watch_bids_asks([SYMBOL]), 10)
+    assert books[SYMBOL]["bid"] < books[SYMBOL]["ask"]
+    marks = await asyncio.wait_for(exchange.watch_mark_prices([SYMBOL]), 10)
+    assert marks[SYMBOL]["markPrice"] > 0
+    ticker = await asyncio.wait_for(exchange.watch_ticker(SYMBOL), 10)
+    assert ticker["last"] > 0
+    trades = await asyncio.wait_for(exchange.watch_trades(SYMBOL), 10)
+    assert trades[-1]["price"] > 0
+    candles = await asyncio.wait_for(exchange.watch_ohlcv(SYMBOL, "1m"), 10)
+    assert candles[-1][4] > 0
+
+
+def _opened(venue: PaperVenue, path: str) -> bool:
+    streams = venue.events("stream")
+    return any(e["action"] == "open" and e["path"] == path for e in streams)
+
+
+async def _until(condition: Any, timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.02)
