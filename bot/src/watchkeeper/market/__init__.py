@@ -1,0 +1,1 @@
+"""Market data inside one bot: latest values only, over a Unix socket."""

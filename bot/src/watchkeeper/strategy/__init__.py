@@ -1,0 +1,1 @@
+"""Strategies: plug-ins that turn ticks into signals, and what turns signals into intents."""
