@@ -60,7 +60,6 @@ class BinanceUsdm:
         api_key: empty for public data.
         api_secret: empty for public data.
         cache: file for the symbols' rules; None to load them at each start.
-        connector: makes aiohttp's connector; None for the default one.
     """
 
     def __init__(
@@ -70,7 +69,6 @@ class BinanceUsdm:
         api_key: str = "",
         api_secret: str = "",
         cache: Path | None = None,
-        connector: Callable[[Any], Any] | None = None,
     ) -> None:
         self._config = config
         self._cache = cache
@@ -86,7 +84,7 @@ class BinanceUsdm:
         )
         self._pacer = Pacer(budget, self.now_ms)
         self._session: Any = open_session(
-            Hooks(self.now_ms, self._pacer.observe, connector),
+            Hooks(self.now_ms, self._pacer.observe),
             api_key=api_key,
             api_secret=api_secret,
             ca_file=config.ca_file,

@@ -41,16 +41,20 @@ def load_class(venue_id: str, *, base: str | None = None) -> type[Any]:
     Raises:
         ImportError: ccxt is not installed or has no such venue.
     """
-    if "ccxt" not in sys.modules:
-        _prepare()
-        names = (venue_id,) if base is None else (base, venue_id)
-        rest = sys.modules["ccxt.async_support"]
+    if "ccxt" in sys.modules:
+        return _class("ccxt.pro", venue_id)
+    _prepare()
+    names = (venue_id,) if base is None else (base, venue_id)
+    for package in ("ccxt.async_support", "ccxt.pro"):
         for name in names:
-            module = importlib.import_module(f"ccxt.async_support.{name}")
-            # ccxt's own __init__ does the same: the package's attribute is the class.
-            setattr(rest, name, getattr(module, name))
-    module = importlib.import_module(f"ccxt.pro.{venue_id}")
-    loaded: type[Any] = getattr(module, venue_id)
+            # ccxt's own __init__ does the same: the package's attribute is the class, not the
+            # module, and the streaming classes reach their parents by it.
+            setattr(sys.modules[package], name, _class(package, name))
+    return _class("ccxt.pro", venue_id)
+
+
+def _class(package: str, name: str) -> type[Any]:
+    loaded: type[Any] = getattr(importlib.import_module(f"{package}.{name}"), name)
     return loaded
 
 

@@ -40,10 +40,11 @@ class Budget:
     def wait_ms(self, weight: int, now_ms: int, *, protective: bool) -> int:
         """0 to send now, else the time until the venue's next minute.
 
-        A call that is heavier than our whole share goes out at the start of a minute.
+        A call without weight (an order) never waits. One that is heavier than our whole share
+        goes out at the start of a minute.
         """
         self._turn(now_ms)
-        if protective:
+        if protective or not weight:
             return 0
         own = not self._own or (self._own + weight) * 100 <= self._share * self._open_pct
         venue = (self._venue + weight) * 100 <= self._limit * self._open_pct

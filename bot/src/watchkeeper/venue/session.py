@@ -12,17 +12,12 @@ import functools
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from watchkeeper.venue.ccxt_import import load_class
 from watchkeeper.venue.errors import Reply, read_reply
-
-if TYPE_CHECKING:
-    import ssl
-
-    import aiohttp
 
 # Milliseconds between pings on a stream. ccxt gives a stream up after two without a pong.
 KEEP_ALIVE_MS = 10_000
@@ -42,14 +37,10 @@ class Broken(msgspec.Struct, frozen=True):
 
 
 class Hooks(msgspec.Struct, frozen=True):
-    """What the session asks and tells its owner.
-
-    ``connector`` replaces aiohttp's default one; tests use it to reach a venue on loopback.
-    """
+    """What the session asks and tells its owner."""
 
     now_ms: Callable[[], int]
     on_headers: Callable[[dict[str, str]], None]
-    connector: Callable[[ssl.SSLContext], aiohttp.BaseConnector] | None = None
 
 
 def open_session(
@@ -94,8 +85,6 @@ def open_session(
 @functools.cache
 def _session_class() -> type[Any]:
     """The class, made on first use: importing ccxt is most of a program's start."""
-    import aiohttp  # noqa: PLC0415 - as heavy, and loaded by ccxt anyway
-
     base: Any = load_class("binanceusdm", base="binance")
 
     class Session(base):  # type: ignore[misc]
@@ -103,24 +92,10 @@ def _session_class() -> type[Any]:
 
         hooks: Hooks
         inboxes: dict[str, asyncio.Queue[Any]]
-        session: aiohttp.ClientSession | None
 
         def nonce(self) -> int:
             """Called while a request is signed, right before it is sent."""
             return self.hooks.now_ms()
-
-        def open(self, lazy: bool = False) -> None:
-            if (
-                self.hooks.connector is not None
-                and self.session is None
-                and not (lazy and self.closed_by_user)
-            ):
-                import ssl  # noqa: PLC0415
-
-                self.ssl_context = ssl.create_default_context(cafile=self.cafile)
-                self.tcp_connector = self.hooks.connector(self.ssl_context)
-                self.session = aiohttp.ClientSession(connector=self.tcp_connector)
-            super().open(lazy)
 
         def on_rest_response(
             self,

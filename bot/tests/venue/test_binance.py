@@ -1,0 +1,539 @@
+"""Orders and snapshots on a real paper venue."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+from bot.tests.support.paper_venue import PaperVenue
+from bot.tests.support.waiting import eventually_async
+from bot.tests.venue.conftest import BTC, PRICE, Open, client_id, entry, stop
+
+from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Side
+from watchkeeper.venue.binance import BinanceUsdm
+from watchkeeper.venue.protocol import (
+    ClockOff,
+    DuplicateClientId,
+    KeyProblem,
+    Missing,
+    NotFound,
+    NotSent,
+    OrderRejected,
+    OutcomeUnknown,
+    RateLimited,
+    VenueUnavailable,
+    WouldTrigger,
+)
+
+POST_ORDER = {"method": "POST", "path": "/fapi/v1/order"}
+POST_ALGO = {"method": "POST", "path": "/fapi/v1/algoOrder"}
+
+
+def sent(paper: PaperVenue, order: Order) -> list[int]:
+    """Status of every request that named ``order`` and created something."""
+    return [
+        event["status"]
+        for event in paper.events("request")
+        if event["method"] == "POST" and event["client_id"] == order.client_id
+    ]
+
+
+# ---------------------------------------------------------------- connecting
+
+
+async def test_connect_costs_four_calls_and_knows_the_rules(
+    paper: PaperVenue, open_adapter: Open, alias: str
+) -> None:
+    before = paper.admin.health()
+    last = paper.events()[-1]["seq"] if paper.events() else 0
+    venue = open_adapter(alias)
+    await venue.connect()
+    calls = [event["path"] for event in paper.events("request", after=last)]
+    assert sorted(calls) == ["/fapi/v1/exchangeInfo", *["/fapi/v1/time"] * 3], before
+    rules = venue.rules(BTC)
+    assert (rules.price_step, rules.quantity_step) == (Decimal("0.10"), Decimal("0.001"))
+    assert abs(venue.clock_offset_ms) < 500
+    assert await venue.account_id() == alias
+
+
+async def test_a_restart_takes_the_rules_from_the_cache_and_refreshes_them(
+    paper: PaperVenue, open_adapter: Open, alias: str, tmp_path: Path
+) -> None:
+    cache = tmp_path / "symbols.json"
+    await open_adapter(alias, cache=cache).connect()
+    written = cache.stat().st_mtime_ns
+    fault = paper.admin.fault("delay", match={"path": "/fapi/v1/exchangeInfo"}, delay_s=0.5)
+    venue = open_adapter(alias, cache=cache)
+    await venue.connect()
+    assert paper.admin.hits(fault) <= 1
+    assert cache.stat().st_mtime_ns == written
+    assert venue.rules(BTC).price_step == Decimal("0.10")
+    await eventually_async(lambda: cache.stat().st_mtime_ns > written, what="cache refreshed")
+
+
+async def test_wrong_ca_is_named(paper: PaperVenue, open_adapter: Open, tmp_path: Path) -> None:
+    import certifi
+
+    venue = open_adapter("", ca_file=certifi.where())
+    with pytest.raises(VenueUnavailable, match=r"certificate .* venue\.ca_file"):
+        await venue.connect()
+
+
+async def test_closed_in_a_moment(venue: BinanceUsdm) -> None:
+    await venue.account_id()
+    started = time.monotonic()
+    await venue.close()
+    assert time.monotonic() - started < 0.2
+
+
+# ---------------------------------------------------------------- orders
+
+
+async def test_market_order_is_filled_and_keeps_what_only_we_know(venue: BinanceUsdm) -> None:
+    order = entry("0.02", protective_stop=Decimal(49_000))
+    placed = await venue.create_order(order)
+    assert placed.state is OrderState.FILLED
+    assert placed.filled == Decimal("0.02")
+    assert placed.average_price is not None
+    assert abs(placed.average_price - PRICE) < 50
+    assert (placed.intent_id, placed.protective_stop) == ("intent-1", Decimal(49_000))
+    found = await venue.fetch_order(order)
+    assert isinstance(found, Order)
+    assert (found.venue_id, found.state) == (placed.venue_id, OrderState.FILLED)
+
+
+async def test_limit_order_rests_is_found_and_cancelled(venue: BinanceUsdm) -> None:
+    order = entry(type=OrderType.LIMIT, price=Decimal("49000.0"))
+    placed = await venue.create_order(order)
+    assert (placed.state, placed.filled) == (OrderState.OPEN, Decimal(0))
+    snapshot = await venue.snapshot()
+    assert isinstance(snapshot.orders, tuple)
+    assert [o.client_id for o in snapshot.orders] == [order.client_id]
+    await venue.cancel_order(order)
+    found = await venue.fetch_order(order)
+    assert isinstance(found, Order)
+    assert found.state is OrderState.CANCELLED
+    with pytest.raises(OrderRejected) as caught:
+        await venue.cancel_order(order)
+    assert caught.value.code == "-2011"
+
+
+async def test_stop_lives_on_the_conditional_list(venue: BinanceUsdm) -> None:
+    await venue.create_order(entry())
+    order = stop(49_000)
+    placed = await venue.create_order(order)
+    assert placed.state is OrderState.OPEN
+    snapshot = await venue.snapshot()
+    assert snapshot.orders == ()
+    assert isinstance(snapshot.stops, tuple)
+    [resting] = snapshot.stops
+    assert resting.venue_id == placed.venue_id
+    assert (resting.client_id, resting.reduce_only, resting.conditional) == (
+        order.client_id,
+        True,
+        True,
+    )
+    await venue.cancel_order(order)
+    assert (await venue.snapshot()).stops == ()
+
+
+async def test_triggered_stop_tells_what_it_became(paper: PaperVenue, venue: BinanceUsdm) -> None:
+    await venue.create_order(entry())
+    order = await venue.create_order(stop(49_000))
+    paper.admin.price(48_900, mark=48_900)
+    found = await venue.fetch_order(order)
+    assert isinstance(found, Order)
+    assert (found.state, found.filled) == (OrderState.FILLED, Decimal("0.010"))
+    assert found.venue_id != order.venue_id
+    snapshot = await venue.snapshot(
+        lookups=[order], fills_since_ms=venue.now_ms() - 60_000, fill_symbols=[BTC]
+    )
+    assert snapshot.positions == ()
+    assert isinstance(snapshot.fills, tuple)
+    assert snapshot.fills[-1].venue_order_id == found.venue_id
+    assert snapshot.lookups[order.client_id] == found
+
+
+async def test_a_stop_refused_when_it_triggers_is_not_called_filled(
+    paper: PaperVenue, venue: BinanceUsdm, alias: str
+) -> None:
+    await venue.create_order(entry())
+    order = await venue.create_order(stop(49_000))
+    paper.admin.hand_close("BTCUSDT", alias=alias)
+    paper.admin.price(48_900, mark=48_900)
+    found = await venue.fetch_order(order)
+    assert isinstance(found, Order)
+    assert found.state in (OrderState.REJECTED, OrderState.EXPIRED, OrderState.CANCELLED)
+    assert found.filled == 0
+
+
+@pytest.mark.parametrize(
+    ("order", "code"),
+    [
+        (entry("0.0105"), "-1111"),
+        (entry("0.001"), "-4164"),
+        (entry("100"), "-2019"),
+        (entry(reduce_only=True), "-2022"),
+        (entry(symbol="NOPE/USDT:USDT"), "-1121"),
+    ],
+    ids=["precision", "notional", "margin", "reduce-only", "symbol"],
+)
+async def test_explicit_refusals(venue: BinanceUsdm, order: Order, code: str) -> None:
+    with pytest.raises(OrderRejected) as caught:
+        await venue.create_order(order)
+    assert caught.value.code == code
+    assert not isinstance(caught.value, DuplicateClientId | WouldTrigger)
+
+
+async def test_a_stop_through_the_market_would_trigger(venue: BinanceUsdm) -> None:
+    await venue.create_order(entry())
+    with pytest.raises(WouldTrigger):
+        await venue.create_order(stop(51_000))
+
+
+async def test_duplicate_client_ids_on_both_lists(venue: BinanceUsdm) -> None:
+    await venue.create_order(entry())
+    resting = entry(type=OrderType.LIMIT, price=Decimal("49000.0"))
+    for order in (resting, stop(49_000)):
+        await venue.create_order(order)
+        with pytest.raises(DuplicateClientId):
+            await venue.create_order(order)
+
+
+async def test_never_sent_what_cannot_be_meant(paper: PaperVenue, venue: BinanceUsdm) -> None:
+    order = entry(type=OrderType.LIMIT)
+    with pytest.raises(OrderRejected, match="not sent"):
+        await venue.create_order(order)
+    assert sent(paper, order) == []
+
+
+# ---------------------------------------------------------------- unknown outcomes
+
+
+@pytest.mark.parametrize("kind", ["lost_before", "lost_after"])
+@pytest.mark.parametrize("hold_s", [0.0, 30.0], ids=["dropped", "silent"])
+async def test_a_lost_order_is_unknown_and_never_sent_again(
+    paper: PaperVenue, open_adapter: Open, alias: str, kind: str, hold_s: float
+) -> None:
+    venue = open_adapter(alias, request_timeout_ms=500)
+    await venue.connect()
+    paper.admin.fault(kind, match=POST_ORDER, hold_s=hold_s, times=None)
+    order = entry()
+    with pytest.raises(OutcomeUnknown) as caught:
+        await venue.create_order(order)
+    assert not isinstance(caught.value, NotSent)
+    assert caught.value.__context__ is None
+    assert len(sent(paper, order)) == 1
+    paper.admin.clear_faults()
+    found = await venue.fetch_order(order)
+    assert isinstance(found, Order) == (kind == "lost_after")
+
+
+async def test_a_lost_cancel_is_unknown(paper: PaperVenue, venue: BinanceUsdm) -> None:
+    order = await venue.create_order(entry(type=OrderType.LIMIT, price=Decimal("49000.0")))
+    paper.admin.fault("lost_after", match={"method": "DELETE"}, times=None)
+    with pytest.raises(OutcomeUnknown):
+        await venue.cancel_order(order)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("body", ["<html>oops</html>", {"code": -2019, "msg": "x"}, ""])
+async def test_any_5xx_on_creation_is_unknown(
+    paper: PaperVenue, venue: BinanceUsdm, status: int, body: object
+) -> None:
+    paper.admin.fault("respond", match=POST_ALGO, status=status, body=body)
+    with pytest.raises(OutcomeUnknown):
+        await venue.create_order(stop(49_000))
+
+
+@pytest.mark.parametrize("body", ["", "{}", '{"orderId": 1', "[]", '{"orderId":1,"status":"WHAT"}'])
+async def test_an_answer_that_does_not_tell_is_unknown(
+    paper: PaperVenue, venue: BinanceUsdm, body: str
+) -> None:
+    paper.admin.fault("respond", match=POST_ORDER, status=200, body=body)
+    with pytest.raises(OutcomeUnknown):
+        await venue.create_order(entry())
+
+
+async def test_no_connection_means_never_sent(
+    running: PaperVenue, open_adapter: Open, alias: str
+) -> None:
+    venue = open_adapter(alias)
+    await venue.connect()
+    await venue._session.session.close()  # so that the next request has to connect
+    venue._session.session = None
+    port, running.port = running.port, 1
+    try:
+        with pytest.raises(NotSent):
+            await venue.create_order(entry())
+        with pytest.raises(NotSent):
+            await venue.cancel_order(stop(49_000))
+    finally:
+        running.port = port
+
+
+async def test_no_secret_in_any_message(paper: PaperVenue, venue: BinanceUsdm, alias: str) -> None:
+    texts = []
+    for status in (0, 400, 500):
+        if status:
+            paper.admin.fault(
+                "respond", match={"method": "GET"}, status=status, body="x", times=None
+            )
+        else:
+            paper.admin.fault("lost_before", match={"method": "GET"}, times=None)
+        snapshot = await venue.snapshot(lookups=[entry()])
+        texts.append(repr(snapshot))
+        paper.admin.clear_faults()
+    text = " ".join(texts)
+    assert text.count("Missing(") == 15
+    for secret in ("signature", "timestamp=", f"key-{alias}", f"secret-{alias}", "https://"):
+        assert secret not in text
+
+
+# ---------------------------------------------------------------- snapshots
+
+
+async def test_snapshot_of_everything_at_once(
+    paper: PaperVenue, venue: BinanceUsdm, alias: str
+) -> None:
+    filled = await venue.create_order(entry("0.03"))
+    protection = await venue.create_order(stop(49_000, "0.03"))
+    paper.admin.hand_order(
+        "BTCUSDT", "BUY", "0.01", type="LIMIT", price="48000", alias=alias, client_id="web_1"
+    )
+    never = entry()
+    before = venue.now_ms()
+    snapshot = await venue.snapshot(
+        lookups=[filled, protection, never],
+        fills_since_ms=before - 60_000,
+        fill_symbols=[BTC, "ETH/USDT:USDT"],
+    )
+    assert snapshot.account == alias
+    assert before <= snapshot.taken_ms <= venue.now_ms()
+    assert isinstance(snapshot.balances, tuple)
+    assert [b.asset for b in snapshot.balances] == ["USDT"]
+    assert isinstance(snapshot.positions, tuple)
+    [position] = snapshot.positions
+    assert (position.symbol, position.side, position.quantity) == (BTC, Side.BUY, Decimal("0.03"))
+    assert position.entry_price == filled.average_price
+    assert isinstance(snapshot.orders, tuple)
+    [foreign] = snapshot.orders
+    assert (foreign.client_id, foreign.kind) == ("web_1", None)
+    assert isinstance(snapshot.fills, tuple)
+    assert sum(f.quantity for f in snapshot.fills) == Decimal("0.03")
+    assert {f.venue_order_id for f in snapshot.fills} == {filled.venue_id}
+    looked_up = snapshot.lookups
+    assert isinstance(looked_up[filled.client_id], Order)
+    assert isinstance(looked_up[protection.client_id], Order)
+    assert looked_up[never.client_id] == NotFound()
+
+
+PARTS = {
+    "/fapi/v3/balance": "balances",
+    "/fapi/v3/positionRisk": "positions",
+    "/fapi/v1/openOrders": "orders",
+    "/fapi/v1/openAlgoOrders": "stops",
+    "/fapi/v1/userTrades": "fills",
+}
+
+
+@pytest.mark.parametrize("path", PARTS)
+@pytest.mark.parametrize(
+    "effect",
+    [
+        {"kind": "respond", "status": 503, "body": {"code": -1008, "msg": "busy"}},
+        {"kind": "respond", "status": 200, "body": "[{}]"},
+        {"kind": "respond", "status": 200, "body": "null"},
+        {"kind": "lost_before"},
+    ],
+    ids=["503", "unreadable", "null", "dropped"],
+)
+async def test_a_part_that_fails_is_missing_never_empty(
+    paper: PaperVenue, venue: BinanceUsdm, path: str, effect: dict[str, object]
+) -> None:
+    paper.admin.fault(str(effect["kind"]), match={"path": path}, times=None, **{
+        key: value for key, value in effect.items() if key != "kind"
+    })  # fmt: skip
+    snapshot = await venue.snapshot(fills_since_ms=venue.now_ms(), fill_symbols=[BTC])
+    for part in PARTS.values():
+        assert isinstance(getattr(snapshot, part), Missing) == (part == PARTS[path]), part
+
+
+async def test_a_hanging_query_does_not_hold_up_the_others_for_ever(
+    paper: PaperVenue, open_adapter: Open, alias: str
+) -> None:
+    venue = open_adapter(alias, request_timeout_ms=1000)
+    await venue.connect()
+    paper.admin.fault("lost_before", match={"path": "/fapi/v3/balance"}, hold_s=30, times=None)
+    started = time.monotonic()
+    snapshot = await venue.snapshot()
+    assert time.monotonic() - started < 3
+    assert isinstance(snapshot.balances, Missing)
+    assert snapshot.positions == ()
+
+
+async def test_a_query_is_tried_again(paper: PaperVenue, venue: BinanceUsdm) -> None:
+    paper.admin.fault("respond", match={"path": "/fapi/v3/balance"}, status=503, times=1)
+    assert isinstance((await venue.snapshot()).balances, tuple)
+
+
+async def test_a_failed_lookup_says_nothing(paper: PaperVenue, venue: BinanceUsdm) -> None:
+    order = entry()
+    paper.admin.fault("respond", match={"path": "/fapi/v1/order"}, status=500, times=None)
+    assert isinstance((await venue.snapshot(lookups=[order])).lookups[order.client_id], Missing)
+    with pytest.raises(VenueUnavailable):
+        await venue.fetch_order(order)
+
+
+async def test_a_triggered_stop_whose_order_cannot_be_read_is_no_answer(
+    paper: PaperVenue, venue: BinanceUsdm
+) -> None:
+    await venue.create_order(entry())
+    order = await venue.create_order(stop(49_000))
+    paper.admin.price(48_900, mark=48_900)
+    paper.admin.fault("respond", match={"path": "/fapi/v1/order"}, status=503, times=None)
+    with pytest.raises(VenueUnavailable):
+        await venue.fetch_order(order)
+
+
+async def test_a_triggered_stop_whose_order_the_venue_denies_is_unknown(
+    paper: PaperVenue, venue: BinanceUsdm
+) -> None:
+    await venue.create_order(entry())
+    order = await venue.create_order(stop(49_000))
+    paper.admin.price(48_900, mark=48_900)
+    denied = {"code": -2013, "msg": "Order does not exist."}
+    paper.admin.fault("respond", match={"path": "/fapi/v1/order"}, status=400, body=denied)
+    found = await venue.fetch_order(order)
+    assert isinstance(found, Order)
+    assert found.state is OrderState.UNKNOWN
+
+
+async def test_fills_beyond_one_page_are_all_read(
+    paper: PaperVenue, venue: BinanceUsdm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("watchkeeper.venue.binance._TRADES_PER_PAGE", 2)
+    ids = [(await venue.create_order(entry())).venue_id for _ in range(5)]
+    snapshot = await venue.snapshot(
+        fills_since_ms=venue.now_ms() - 20 * 86_400_000, fill_symbols=[BTC]
+    )
+    assert isinstance(snapshot.fills, tuple)
+    assert [f.venue_order_id for f in snapshot.fills] == ids
+
+
+async def test_mark_price(venue: BinanceUsdm) -> None:
+    assert await venue.mark_price(BTC) == PRICE
+
+
+# ---------------------------------------------------------------- clock, key, limits
+
+
+async def test_an_order_signed_before_a_pause_dies_at_the_venue(venue: BinanceUsdm) -> None:
+    order = entry()
+    with pytest.raises(ClockOff):
+        await venue.create_order(order, timestamp_ms=venue.now_ms() - 6000)
+    assert await venue.fetch_order(order) == NotFound()
+
+
+async def test_a_wrong_clock_is_measured_again_for_queries(venue: BinanceUsdm) -> None:
+    venue._offset_ms = -30_000
+    with pytest.raises(ClockOff):
+        await venue.create_order(entry())
+    assert isinstance((await venue.snapshot()).balances, tuple)
+    assert abs(venue.clock_offset_ms) < 500
+
+
+async def test_bad_keys(paper: PaperVenue, open_adapter: Open, alias: str) -> None:
+    wrong_secret = open_adapter(alias, secret="not the secret")
+    unknown_key = open_adapter("NOBODY")
+    no_key = open_adapter("")
+    for venue in (wrong_secret, unknown_key, no_key):
+        await venue.connect()
+        with pytest.raises(KeyProblem):
+            await venue.account_id()
+        with pytest.raises(KeyProblem):
+            await venue.create_order(entry())
+        snapshot = await venue.snapshot()
+        assert isinstance(snapshot.positions, Missing)
+        assert snapshot.account == ""
+
+
+async def test_the_public_venue_reads_public_data(open_adapter: Open) -> None:
+    venue = open_adapter("")
+    await venue.connect()
+    assert await venue.mark_price(BTC) == PRICE
+
+
+async def test_429_silences_all_but_protective_calls(paper: PaperVenue, venue: BinanceUsdm) -> None:
+    await venue.create_order(entry())
+    paper.admin.fault(
+        "respond",
+        match={"path": "/fapi/v3/balance"},
+        status=429,
+        body={"code": -1003, "msg": "Too many requests"},
+        headers={"Retry-After": "30"},
+    )
+    last = paper.events()[-1]["seq"]
+    with pytest.raises(RateLimited) as caught:
+        await venue.account_id()
+    assert 25_000 < caught.value.until_ms - venue.now_ms() <= 30_000
+    snapshot = await venue.snapshot()
+    assert isinstance(snapshot.positions, Missing)
+    with pytest.raises(RateLimited):
+        await venue.create_order(entry())
+    assert len(paper.events("request", after=last)) == 1
+    await venue.create_order(stop(49_000))
+    assert isinstance((await venue.snapshot(protective=True)).positions, tuple)
+
+
+async def test_own_budget_is_kept(paper: PaperVenue, open_adapter: Open, alias: str) -> None:
+    venue = open_adapter(alias, weight_per_minute=100, request_timeout_ms=500)
+    await venue.connect()
+    minute = venue.now_ms() // 60_000
+    snapshots = [await venue.snapshot(), await venue.snapshot()]
+    if venue.now_ms() // 60_000 != minute:
+        pytest.skip("the venue's minute turned meanwhile")
+    missing = snapshots[1].orders
+    assert isinstance(missing, Missing)
+    assert "weight_per_minute" in missing.reason
+    assert isinstance((await venue.snapshot(protective=True)).orders, tuple)
+
+
+async def test_everything_goes_out_in_one_burst(
+    paper: PaperVenue, open_adapter: Open, alias: str
+) -> None:
+    venue = open_adapter(alias)
+    await venue.connect()
+    paper.admin.fault("delay", match={"method": "GET"}, delay_s=0.3, times=None)
+    started = time.monotonic()
+    await venue.snapshot(lookups=[entry(), stop(1)], fills_since_ms=1, fill_symbols=[])
+    assert time.monotonic() - started < 0.6
+
+
+async def test_cancelling_the_caller_cancels_the_request(
+    paper: PaperVenue, venue: BinanceUsdm
+) -> None:
+    paper.admin.fault("lost_before", match=POST_ORDER, hold_s=30)
+    task = asyncio.create_task(venue.create_order(entry()))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_close_orders_of_risk_need_no_lease_and_pass_a_silence(
+    paper: PaperVenue, venue: BinanceUsdm
+) -> None:
+    await venue.create_order(entry())
+    closing = msgspec.structs.replace(
+        entry(side=Side.SELL, reduce_only=True),
+        kind=OrderKind.CLOSE,
+        client_id=client_id(OrderKind.CLOSE),
+    )
+    placed = await venue.create_order(closing)
+    assert placed.state is OrderState.FILLED
+    assert (await venue.snapshot()).positions == ()

@@ -1,0 +1,91 @@
+"""One venue of ccxt without the others. In processes of their own: imports cannot be undone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+
+
+def run(code: str) -> str:
+    """Output of ``code``; byte code is kept, so that only the first run compiles ccxt."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    cache = f"{tempfile.gettempdir()}/watchkeeper-pycache-{os.getuid()}"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, "PYTHONPYCACHEPREFIX": cache},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+LOAD = """
+import sys
+from watchkeeper.venue.ccxt_import import load_class
+cls = load_class("binanceusdm", base="binance")
+"""
+
+
+def test_no_other_venue_is_imported() -> None:
+    code = LOAD + (
+        "venues = [m for m in sys.modules if m.startswith('ccxt.async_support.')\n"
+        "          and m.count('.') == 2 and not m.endswith('.base')]\n"
+        "print(sorted(venues), 'ccxt.kraken' in sys.modules, cls.__module__)"
+    )
+    assert run(code) == (
+        "['ccxt.async_support.binance', 'ccxt.async_support.binanceusdm'] False "
+        "ccxt.pro.binanceusdm"
+    )
+
+
+def test_the_whole_library_is_there_when_someone_asks_for_it() -> None:
+    code = LOAD + (
+        "import ccxt, ccxt.pro, ccxt.async_support as rest\n"
+        "from ccxt.base.errors import NetworkError\n"
+        "assert ccxt.NetworkError is NetworkError\n"
+        "assert issubclass(ccxt.kraken, ccxt.Exchange)\n"
+        "assert ccxt.pro.binanceusdm is cls\n"
+        "assert rest.kraken and len(rest.exchanges) > 50 and len(ccxt.exchanges) > 50\n"
+        "assert issubclass(cls, rest.binance)\n"
+        "print(type(ccxt).__name__)"
+    )
+    assert run(code) == "module"
+
+
+def test_errors_are_the_same_classes_afterwards() -> None:
+    code = (
+        LOAD
+        + "from ccxt.base.errors import InvalidOrder\n"
+        + "import ccxt\nccxt.kraken\n"
+        + "print(ccxt.InvalidOrder is InvalidOrder, "
+        + "cls.handle_errors.__globals__['InvalidOrder'] is InvalidOrder)"
+    )
+    assert run(code) == "True True"
+
+
+def test_a_library_that_is_loaded_already_is_used() -> None:
+    code = "import ccxt.pro\n" + LOAD + "print(cls is ccxt.pro.binanceusdm)"
+    assert run(code) == "True"
+
+
+def test_a_name_that_ccxt_does_not_have_is_an_ordinary_error() -> None:
+    code = LOAD + (
+        "import ccxt\n"
+        "try:\n    ccxt.no_such_thing\n"
+        "except AttributeError as error:\n    print('AttributeError', ccxt.__version__ != '')\n"
+    )
+    assert run(code) == "AttributeError True"
+
+
+def test_the_venue_package_itself_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "import watchkeeper.venue.factory, watchkeeper.venue.protocol, watchkeeper.venue.errors\n"
+        "print([m for m in ('ccxt', 'aiohttp', 'structlog', 'requests') if m in sys.modules])"
+    )
+    assert run(code) == "[]"

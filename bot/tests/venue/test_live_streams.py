@@ -1,0 +1,183 @@
+"""Private and public streams of a real paper venue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+
+import pytest
+from bot.tests.support.paper_venue import PaperVenue
+from bot.tests.support.waiting import eventually_async
+from bot.tests.venue.conftest import BTC, entry, stop
+
+from watchkeeper.domain.model import OrderState, OrderType, Tick
+from watchkeeper.venue.binance import BinanceUsdm
+from watchkeeper.venue.protocol import OrderEvent, StreamReset, VenueEvent
+
+ETH = "ETH/USDT:USDT"
+
+
+class Follower:
+    """Collects what a stream yields."""
+
+    def __init__(self, venue: BinanceUsdm) -> None:
+        self.events: list[VenueEvent] = []
+        self.task = asyncio.create_task(self._run(venue))
+
+    async def _run(self, venue: BinanceUsdm) -> None:
+        async for event in venue.events():
+            self.events.append(event)
+
+    @property
+    def resets(self) -> int:
+        return sum(isinstance(event, StreamReset) for event in self.events)
+
+    def of(self, client_id: str) -> list[OrderEvent]:
+        return [
+            event
+            for event in self.events
+            if isinstance(event, OrderEvent) and event.order.client_id == client_id
+        ]
+
+    async def wait_state(self, client_id: str, state: OrderState) -> OrderEvent:
+        def probe() -> OrderEvent | None:
+            return next((e for e in self.of(client_id) if e.order.state is state), None)
+
+        found = await eventually_async(probe, what=f"{client_id} {state}: {self.of(client_id)}")
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+async def follower(venue: BinanceUsdm) -> AsyncIterator[Follower]:
+    follower = Follower(venue)
+    await eventually_async(lambda: follower.resets, what="stream up")
+    yield follower
+    follower.task.cancel()
+    await asyncio.gather(follower.task, return_exceptions=True)
+
+
+async def test_fill_arrives_with_everything_the_books_need(
+    venue: BinanceUsdm, follower: Follower
+) -> None:
+    placed = await venue.create_order(entry("0.02"))
+    event = await follower.wait_state(placed.client_id, OrderState.FILLED)
+    assert event.fill is not None
+    assert event.fill.quantity == Decimal("0.02")
+    assert event.fill.price == placed.average_price
+    assert event.fill.venue_order_id == placed.venue_id
+    assert event.fill.fee > 0
+    snapshot = await venue.snapshot(fills_since_ms=venue.now_ms() - 60_000, fill_symbols=[BTC])
+    assert isinstance(snapshot.fills, tuple)
+    assert [f.trade_id for f in snapshot.fills] == [event.fill.trade_id]
+
+
+async def test_parts_arrive_one_by_one(
+    paper: PaperVenue, venue: BinanceUsdm, follower: Follower
+) -> None:
+    paper.admin.depth("0.01")
+    try:
+        placed = await venue.create_order(entry("0.03"))
+        await follower.wait_state(placed.client_id, OrderState.FILLED)
+    finally:
+        paper.admin.depth("1000")
+    fills = [event.fill for event in follower.of(placed.client_id) if event.fill]
+    assert len(fills) >= 3
+    assert sum(fill.quantity for fill in fills) == Decimal("0.03")
+    assert len({fill.trade_id for fill in fills}) == len(fills)
+
+
+async def test_life_of_a_stop(paper: PaperVenue, venue: BinanceUsdm, follower: Follower) -> None:
+    await venue.create_order(entry())
+    cancelled = await venue.create_order(stop(48_000))
+    triggered = await venue.create_order(stop(49_000))
+    await follower.wait_state(cancelled.client_id, OrderState.OPEN)
+    await venue.cancel_order(cancelled)
+    await follower.wait_state(cancelled.client_id, OrderState.CANCELLED)
+    paper.admin.price(48_900, mark=48_900)
+    event = await follower.wait_state(triggered.client_id, OrderState.FILLED)
+    assert event.order.conditional
+    assert event.fill is not None
+    assert event.fill.venue_order_id == event.order.venue_id != triggered.venue_id
+
+
+async def test_another_hand_is_seen(
+    paper: PaperVenue, venue: BinanceUsdm, follower: Follower, alias: str
+) -> None:
+    paper.admin.hand_order("BTCUSDT", "SELL", "0.01", alias=alias, client_id="web_7")
+    event = await follower.wait_state("web_7", OrderState.FILLED)
+    assert event.order.kind is None
+
+
+async def test_a_cut_stream_comes_back_and_says_so(
+    paper: PaperVenue, venue: BinanceUsdm, follower: Follower, alias: str
+) -> None:
+    for cuts in range(1, 4):
+        assert paper.admin.drop_streams(alias) >= 1
+        await eventually_async(lambda cuts=cuts: follower.resets == cuts + 1)  # type: ignore[misc]
+    order = await venue.create_order(entry(type=OrderType.LIMIT, price=Decimal("49000.0")))
+    await follower.wait_state(order.client_id, OrderState.OPEN)
+
+
+async def test_a_venue_away_is_waited_for(
+    paper: PaperVenue, venue: BinanceUsdm, follower: Follower, alias: str
+) -> None:
+    paper.admin.fault("respond", match={"path": "/fapi/v1/listenKey"}, status=503, times=4)
+    paper.admin.drop_streams(alias)
+    await eventually_async(lambda: follower.resets == 2)
+
+
+async def test_a_cancelled_reader_leaves_no_socket(
+    paper: PaperVenue, venue: BinanceUsdm, alias: str
+) -> None:
+    follower = Follower(venue)
+    await eventually_async(lambda: follower.resets)
+    follower.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await follower.task
+    await eventually_async(lambda: paper.admin.drop_streams(alias) == 0)
+    assert venue._session.clients == {}
+
+
+async def test_ticks_have_every_price_and_venue_time(paper: PaperVenue, venue: BinanceUsdm) -> None:
+    paper.admin.resume()
+    seen: dict[str, Tick] = {}
+    try:
+        async with asyncio.timeout(20):
+            async for tick in venue.ticks([BTC, ETH]):
+                if tick.bid is not None and tick.mark is not None:
+                    seen[tick.symbol] = tick
+                if len(seen) == 2:
+                    break
+    finally:
+        paper.admin.pause()
+    tick = seen[BTC]
+    assert tick.bid is not None
+    assert tick.ask is not None
+    assert tick.mark is not None
+    assert tick.bid < tick.ask
+    assert abs(tick.last / tick.mark - 1) < Decimal("0.05")
+    assert abs(tick.venue_ms - venue.now_ms()) < 10_000
+
+
+async def test_ticks_survive_cut_sockets(paper: PaperVenue, venue: BinanceUsdm) -> None:
+    ticks: list[Tick] = []
+
+    async def follow() -> None:
+        async for tick in venue.ticks([BTC]):
+            ticks.append(tick)  # noqa: PERF401 - read while it grows
+
+    task = asyncio.create_task(follow())
+    try:
+        paper.admin.resume()
+        await eventually_async(lambda: len(ticks) > 3, what="ticks")
+        assert paper.admin.drop_streams() >= 2
+        await eventually_async(lambda: venue._session.inboxes, what="reconnect")
+        count = len(ticks)
+        await eventually_async(lambda: len(ticks) > count + 10, what="ticks after the cut")
+    finally:
+        paper.admin.pause()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert venue._session.clients == {}
