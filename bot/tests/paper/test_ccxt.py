@@ -112,5 +112,5 @@ def _opened(venue: PaperVenue, path: str) -> bool:
 
 async def _until(condition: Any, timeout_s: float = 10.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 -- another process makes it true
             await asyncio.sleep(0.02)

@@ -20,6 +20,7 @@ In another process, ``env=venue.environment()``: a ``sitecustomize`` on PYTHONPA
 from __future__ import annotations
 
 import contextlib
+import hmac
 import http.client
 import json
 import os
@@ -31,8 +32,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 from urllib.parse import quote, urlencode
 
@@ -63,7 +65,7 @@ class AdminClient:
     def __init__(self, port: int) -> None:
         self._port = port
 
-    def call(self, method: str, path: str, body: Json | None = None) -> Any:
+    def call(self, method: str, path: str, body: Json | None = None) -> Json:
         """The decoded answer.
 
         Raises:
@@ -74,7 +76,7 @@ class AdminClient:
             data = None if body is None else json.dumps(body)
             connection.request(method, path, data, {"Content-Type": "application/json"})
             response = connection.getresponse()
-            answer = json.loads(response.read())
+            answer: Json = json.loads(response.read())
         finally:
             connection.close()
         if response.status != 200:
@@ -85,7 +87,7 @@ class AdminClient:
         return self.call("GET", "/health")
 
     def misses(self) -> dict[str, int]:
-        return self.call("GET", "/misses")["misses"]
+        return dict(self.call("GET", "/misses")["misses"])
 
     def open_account(
         self,
@@ -108,7 +110,7 @@ class AdminClient:
         return self.call("POST", "/accounts", body)
 
     def accounts(self) -> list[str]:
-        return self.call("GET", "/accounts")["accounts"]
+        return list(self.call("GET", "/accounts")["accounts"])
 
     def state(self, alias: str = "ALPHA01") -> Json:
         return self.call("GET", f"/accounts/{quote(alias)}/state")
@@ -124,14 +126,14 @@ class AdminClient:
         ``fault("lost_after", match={"method": "POST", "path": "/fapi/v1/order"}, hold_s=3)``
         """
         body = {"match": match or {}, "effect": {"kind": kind, **effect}, "times": times}
-        return self.call("POST", "/faults", body)["id"]
+        return int(self.call("POST", "/faults", body)["id"])
 
     def faults(self) -> list[Json]:
-        return self.call("GET", "/faults")["faults"]
+        return list(self.call("GET", "/faults")["faults"])
 
     def hits(self, fault_id: int) -> int:
         """How many requests a fault has hit."""
-        return next(fault["hits"] for fault in self.faults() if fault["id"] == fault_id)
+        return next(int(fault["hits"]) for fault in self.faults() if fault["id"] == fault_id)
 
     def clear_faults(self, fault_id: int | None = None) -> None:
         self.call("DELETE", "/faults" if fault_id is None else f"/faults/{fault_id}")
@@ -183,7 +185,7 @@ class AdminClient:
     def drop_streams(self, alias: str | None = None) -> int:
         """Cut websockets: of one account, or all."""
         body = {} if alias is None else {"account": alias}
-        return self.call("POST", "/streams/drop", body)["dropped"]
+        return int(self.call("POST", "/streams/drop", body)["dropped"])
 
     def events(
         self, *, after: int = 0, kind: str | None = None, alias: str | None = None
@@ -213,6 +215,96 @@ class AdminClient:
             if time.monotonic() > deadline:
                 raise AssertionError(f"no such event within {timeout_s} s, last was {after}")
             time.sleep(0.02)
+
+
+class Reply(NamedTuple):
+    """An answer on the wire; ``code`` is the venue's error code, None if there is none."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+    @property
+    def code(self) -> int | None:
+        code = self.body.get("code") if isinstance(self.body, dict) else None
+        return code if isinstance(code, int) and code < 0 else None
+
+
+class RawClient:
+    """Requests as they are on the wire, without any library between, for one account."""
+
+    def __init__(self, venue: PaperVenue, alias: str = "ALPHA01") -> None:
+        self.alias = alias
+        self.key = f"key-{alias}"
+        self.secret = f"secret-{alias}"
+        self._venue = venue
+        self._context = ssl.create_default_context(cafile=str(venue.ca_path))
+        self._connection: http.client.HTTPConnection | None = None
+
+    def signed(self, method: str, path: str, **params: Any) -> Reply:
+        """A signed request. ``timestamp`` and ``recvWindow`` are set unless given."""
+        params = {"recvWindow": 60_000, "timestamp": int(time.time() * 1000)} | params
+        query = urlencode({k: v for k, v in params.items() if v is not None})
+        signature = hmac.digest(self.secret.encode(), query.encode(), "sha256").hex()
+        return self.send(method, path, f"{query}&signature={signature}")
+
+    def send(self, method: str, path: str, query: str = "", *, key: str | None = "") -> Reply:
+        """``query`` as it is: in the body of a POST or PUT, else in the path. ``key`` None: none."""
+        headers = {} if key is None else {"X-MBX-APIKEY": key or self.key}
+        body = None
+        if method in {"POST", "PUT"}:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            body = query
+        elif query:
+            path = f"{path}?{query}"
+        connection = self._connect()
+        try:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            text = response.read()
+        except (OSError, http.client.HTTPException):
+            self.close()
+            raise
+        return Reply(response.status, dict(response.getheaders()), json.loads(text))
+
+    def order(self, side: str = "BUY", quantity: str = "0.01", **params: Any) -> Reply:
+        """A market order on BTCUSDT unless ``params`` say otherwise."""
+        fields = {"symbol": "BTCUSDT", "side": side, "type": "MARKET", "quantity": quantity}
+        fields |= {"newOrderRespType": "RESULT"}
+        return self.signed("POST", "/fapi/v1/order", **(fields | params))
+
+    def limit(self, side: str, quantity: str, price: object, **params: Any) -> Reply:
+        fields = {"type": "LIMIT", "timeInForce": "GTC", "price": price}
+        return self.order(side, quantity, **(fields | params))
+
+    def stop(
+        self, side: str, trigger: object, quantity: str | None = "0.01", **params: Any
+    ) -> Reply:
+        """A reduce-only STOP_MARKET on BTCUSDT unless ``params`` say otherwise."""
+        fields = {"algoType": "CONDITIONAL", "symbol": "BTCUSDT", "side": side}
+        fields |= {"type": "STOP_MARKET", "triggerPrice": str(trigger), "reduceOnly": "true"}
+        if quantity is not None:
+            fields["quantity"] = quantity
+        return self.signed("POST", "/fapi/v1/algoOrder", **(fields | params))
+
+    def position(self, symbol: str = "BTCUSDT") -> Decimal:
+        """The net position, negative when short."""
+        rows = self.signed("GET", "/fapi/v2/positionRisk", symbol=symbol).body
+        return Decimal(rows[0]["positionAmt"])
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._connection is None:
+            raw = socket.create_connection(("127.0.0.1", self._venue.port), timeout=20)
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = http.client.HTTPConnection("fapi.binance.com")
+            connection.sock = self._context.wrap_socket(raw, server_hostname="fapi.binance.com")
+            self._connection = connection
+        return self._connection
 
 
 class PaperVenue:

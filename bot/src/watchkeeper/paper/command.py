@@ -246,9 +246,9 @@ async def _serve(
     server = Server(
         venue, streams, latency_ms=options.latency_ms, weight_limit=options.weight_limit
     )
-    wire = web.ServerRunner(web.Server(server.handle, access_log=None), handle_signals=False)
+    wire = web.ServerRunner(web.Server(server.handle, access_log=None), shutdown_timeout=1.0)
     control = web.ServerRunner(
-        web.Server(admin.Admin(venue, streams).handle, access_log=None), handle_signals=False
+        web.Server(admin.Admin(venue, streams).handle, access_log=None), shutdown_timeout=1.0
     )
     await wire.setup()
     await control.setup()
@@ -283,7 +283,6 @@ async def _listen(option: str, runner: web.ServerRunner, where: Address, tls: ob
         where.host,
         where.port,
         ssl_context=tls,  # type: ignore[arg-type]
-        shutdown_timeout=1.0,
         reuse_address=True,
         backlog=1024,
     )

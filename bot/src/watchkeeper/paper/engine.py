@@ -479,7 +479,7 @@ class Engine:
             check_price(rules, request.trigger_price)
         if request.type in _LIMIT_AFTER_TRIGGER:
             check_price(rules, request.price)
-        # A close-position order lives as long as a position or an order that may open one.
+        # A close-position order lives and dies with the position.
         if request.close_position or request.time_in_force == "GTE_GTC":
             self._check_good_till_expiry(account, request)
         if not request.close_position and not request.reduce_only:
@@ -617,9 +617,7 @@ class Engine:
             raise Refused(Reason.POSITION_LIMIT)
 
     def _check_good_till_expiry(self, account: Account, request: NewAlgo) -> None:
-        position = account.positions.get(request.symbol)
-        has_order = any(o.symbol == request.symbol for o in account.open_orders.values())
-        if (position is None or not position.amount) and not has_order:
+        if not _reducible(account.position(request.symbol), request.side):
             raise Refused(Reason.NOTHING_TO_CLOSE)
         if request.close_position:
             kind = request.type in _STOP_TYPES
@@ -798,7 +796,6 @@ class Engine:
             if (
                 order.symbol == symbol
                 and order.reduce_only
-                and order is not by
                 and not _reducible(position, order.side)
             ):
                 order.expire_reason = "REDUCE_ONLY"

@@ -139,7 +139,8 @@ class SymbolMarket:
             bar = self._feed.bar(index, close)
             close = bar.close
             tick = self.rules.tick
-            yield Bar(*(round_to(x, tick) for x in bar[:4]), bar.volume)
+            opened, high, low, closed = (round_to(x, tick) for x in bar[:4])
+            yield Bar(opened, high, low, closed, bar.volume)
 
     def step(self, now_ms: int) -> Tick:
         """Move on by one tick."""

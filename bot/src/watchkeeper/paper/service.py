@@ -123,11 +123,9 @@ class Venue:
         ended: list[tuple[str, int, list[Decimal]]] = []
         for tick in ticks:
             self.engine.tick(tick.symbol, tick.quote)
-            if tick.volume:
-                minute = self.candles.add(tick.symbol, tick.quote.last, tick.volume, now)
-                if minute is not None:
-                    row = self.candles.row(tick.symbol, minute)
-                    ended.append((tick.symbol, minute, row))
+            minute = self.candles.add(tick.symbol, tick.quote.last, tick.volume, now)
+            if minute is not None:
+                ended.append((tick.symbol, minute, self.candles.row(tick.symbol, minute)))
         self.log(head, with_market=True, candles=ended)
         for listener in self.on_tick:
             for tick in ticks:

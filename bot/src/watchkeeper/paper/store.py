@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS accounts (alias TEXT PRIMARY KEY, data BLOB);
+CREATE TABLE IF NOT EXISTS accounts (alias TEXT PRIMARY KEY, wallet TEXT, data BLOB);
 CREATE TABLE IF NOT EXISTS orders (order_id INTEGER PRIMARY KEY, data BLOB);
 CREATE TABLE IF NOT EXISTS algos (algo_id INTEGER PRIMARY KEY, data BLOB);
 CREATE TABLE IF NOT EXISTS fills (
@@ -90,7 +90,13 @@ class Store:
     # -- reading, at start ----------------------------------------------------------------------
 
     def accounts(self) -> list[AccountRecord]:
-        return self._rows("SELECT data FROM accounts ORDER BY alias", AccountRecord)
+        decode = msgspec.json.Decoder(AccountRecord).decode
+        records = []
+        for wallet, data in self._db.execute("SELECT wallet, data FROM accounts ORDER BY alias"):
+            record = decode(data)
+            record.wallet = Decimal(wallet)
+            records.append(record)
+        return records
 
     def orders(self) -> list[Order]:
         return self._rows("SELECT data FROM orders ORDER BY order_id", Order)
@@ -118,7 +124,8 @@ class Store:
         return row[0] if row else None
 
     def last_seq(self) -> int:
-        return self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]  # type: ignore[index]
+        row = self._db.execute("SELECT max(seq) FROM events").fetchone()
+        return int(row[0] or 0) if row else 0
 
     def events(self, after: int, limit: int, account: str | None) -> list[bytes]:
         """JSON of the events after ``after``, oldest first."""
@@ -183,12 +190,20 @@ class Store:
                 "INSERT OR REPLACE INTO positions VALUES (?,?,?)",
                 (position.account, position.symbol, _encode(position)),
             )
+            # A fill moves the wallet too: its own column, so that the record need not be written.
+            execute(
+                "UPDATE accounts SET wallet=? WHERE alias=?",
+                (str(change.wallet), position.account),
+            )
         elif isinstance(change, AlgoChanged):
             algo = change.algo
             execute("INSERT OR REPLACE INTO algos VALUES (?,?)", (algo.algo_id, _encode(algo)))
         elif isinstance(change, RecordChanged):
             record = change.record
-            execute("INSERT OR REPLACE INTO accounts VALUES (?,?)", (record.alias, _encode(record)))
+            execute(
+                "INSERT OR REPLACE INTO accounts VALUES (?,?,?)",
+                (record.alias, str(record.wallet), _encode(record)),
+            )
 
     def _rows(self, query: str, kind: type[T]) -> list[T]:
         decode = msgspec.json.Decoder(kind).decode

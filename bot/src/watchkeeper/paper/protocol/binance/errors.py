@@ -57,12 +57,17 @@ _CODES: dict[Reason, tuple[int, str]] = {
     Reason.TOO_MANY_STOPS: (-4045, "Reach max stop order limit."),
     Reason.CLOSE_POSITION_EXISTS: (
         -4130,
-        "An open stop or take profit order with GTE and closePosition in the direction is existing.",
+        (
+            "An open stop or take profit order with GTE and closePosition in the direction is "
+            "existing."
+        ),
     ),
     Reason.NOTHING_TO_CLOSE: (
         -4509,
-        "Time in Force (TIF) GTE can only be used with open positions. "
-        "Please ensure that positions are available.",
+        (
+            "Time in Force (TIF) GTE can only be used with open positions. "
+            "Please ensure that positions are available."
+        ),
     ),
     Reason.LEVERAGE: (-4028, "Leverage {} is not valid"),
     Reason.LEVERAGE_MARGIN: (

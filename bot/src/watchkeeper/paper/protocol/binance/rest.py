@@ -428,7 +428,7 @@ def income(venue: Venue, account: Account, params: Params) -> Any:
     wanted = params.get("incomeType")
     limit = min(_integer(params, "limit", 100) or 100, 1000)
     start, end = _integer(params, "startTime"), _integer(params, "endTime")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for symbol in _symbols(params):
         for fill in account.fills.get(symbol, ()):
             if (start is not None and fill.time_ms < start) or (

@@ -1,7 +1,7 @@
 """Market streams and the user data stream.
 
-Paths: ``/ws``, ``/stream``, each also below ``/public``, ``/market`` or ``/private``; stream names in
-the path, in ``?streams=``, or by SUBSCRIBE frames; a listen key in the path or ``?listenKey=``.
+Paths: ``/ws``, ``/stream``, each also below ``/public``, ``/market`` or ``/private``; stream names
+in the path, in ``?streams=``, or by SUBSCRIBE frames; a listen key in the path or ``?listenKey=``.
 Sources: the pages *Websocket Market Streams*, *Live Subscribing/Unsubscribing to streams* and
 *User Data Streams* (developers.binance.com, derivatives, USDⓈ-M futures).
 """
@@ -23,6 +23,7 @@ from watchkeeper.paper.engine import (
     OrderChanged,
     PositionChanged,
 )
+from watchkeeper.paper.events import account_of
 from watchkeeper.paper.market import Tick
 from watchkeeper.paper.protocol.binance import wire
 from watchkeeper.paper.protocol.binance.rest import INTERVALS_MS
@@ -197,17 +198,15 @@ class Streams:
     # -- user data --------------------------------------------------------------------------------
 
     def _changed(self, change: Change, now_ms: int) -> None:
-        if isinstance(change, OrderChanged):
-            account, message = change.order.account, wire.order_update
-        elif isinstance(change, AlgoChanged):
-            account, message = change.algo.account, wire.algo_update
-        elif isinstance(change, PositionChanged):
-            account, message = change.position.account, self._account_update
-        else:
+        listeners = self._by_account.get(account_of(change))
+        if not listeners:
             return
-        listeners = self._by_account.get(account)
-        if listeners:
-            self._tell(listeners, message(change, now_ms))  # type: ignore[operator]
+        if isinstance(change, OrderChanged):
+            self._tell(listeners, wire.order_update(change, now_ms))
+        elif isinstance(change, AlgoChanged):
+            self._tell(listeners, wire.algo_update(change, now_ms))
+        elif isinstance(change, PositionChanged):
+            self._tell(listeners, self._account_update(change, now_ms))
 
     def _account_update(self, change: PositionChanged, now_ms: int) -> wire.Json:
         held = change.position
