@@ -42,22 +42,58 @@ def sent(paper: PaperVenue, order: Order) -> list[int]:
     ]
 
 
+def last_event(paper: PaperVenue) -> int:
+    """Sequence of the newest event."""
+    return int(paper.admin.call("GET", "/events?limit=1")["last"])
+
+
 # ---------------------------------------------------------------- connecting
 
 
-async def test_connect_costs_four_calls_and_knows_the_rules(
+async def test_connect_costs_few_calls_and_knows_what_trading_needs(
     paper: PaperVenue, open_adapter: Open, alias: str
 ) -> None:
-    before = paper.admin.health()
-    last = paper.events()[-1]["seq"] if paper.events() else 0
+    last = last_event(paper)
     venue = open_adapter(alias)
     await venue.connect()
     calls = [event["path"] for event in paper.events("request", after=last)]
-    assert sorted(calls) == ["/fapi/v1/exchangeInfo", *["/fapi/v1/time"] * 3], before
+    assert sorted(set(calls)) == ["/fapi/v1/exchangeInfo", "/fapi/v1/time", "/fapi/v3/balance"]
+    assert len(calls) <= 5
     rules = venue.rules(BTC)
     assert (rules.price_step, rules.quantity_step) == (Decimal("0.10"), Decimal("0.001"))
     assert abs(venue.clock_offset_ms) < 500
+    assert 0 < venue.round_trip_ms < 500
     assert await venue.account_id() == alias
+    assert len(paper.events("request", after=last)) == len(calls)
+
+
+async def test_connect_can_be_tried_again(
+    paper: PaperVenue, open_adapter: Open, alias: str
+) -> None:
+    venue = open_adapter(alias)
+    paper.admin.fault("respond", match={"path": "/fapi/v1/exchangeInfo"}, status=503, times=None)
+    with pytest.raises(VenueUnavailable):
+        await venue.connect()
+    paper.admin.clear_faults()
+    await venue.connect()
+    assert venue.rules(BTC).min_quantity > 0
+
+
+async def test_rules_follow_the_venue(
+    paper: PaperVenue, open_adapter: Open, alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("watchkeeper.venue.binance._REFRESH_S", 0.05)
+    venue = open_adapter(alias)
+    await venue.connect()
+    last = last_event(paper)
+    paper.admin.fault("respond", match={"path": "/fapi/v1/exchangeInfo"}, status=400, times=1)
+
+    def asked_again() -> bool:
+        paths = [event["path"] for event in paper.events("request", after=last)]
+        return paths.count("/fapi/v1/exchangeInfo") >= 3
+
+    await eventually_async(asked_again, what="symbols asked for again, failures survived")
+    assert venue.rules(BTC).min_quantity > 0
 
 
 async def test_a_restart_takes_the_rules_from_the_cache_and_refreshes_them(
@@ -462,6 +498,14 @@ async def test_bad_keys(paper: PaperVenue, open_adapter: Open, alias: str) -> No
         assert snapshot.account == ""
 
 
+async def test_key_permissions(paper: PaperVenue, open_adapter: Open) -> None:
+    paper.admin.open_account("PERM01", permissions={"withdrawals": True})
+    venue = open_adapter("PERM01")
+    permissions = await venue.key_permissions()
+    assert permissions.withdraw
+    assert permissions.trade
+
+
 async def test_the_public_venue_reads_public_data(open_adapter: Open) -> None:
     venue = open_adapter("")
     await venue.connect()
@@ -472,20 +516,19 @@ async def test_429_silences_all_but_protective_calls(paper: PaperVenue, venue: B
     await venue.create_order(entry())
     paper.admin.fault(
         "respond",
-        match={"path": "/fapi/v3/balance"},
+        match={"path": "/fapi/v3/positionRisk"},
         status=429,
         body={"code": -1003, "msg": "Too many requests"},
         headers={"Retry-After": "30"},
     )
-    last = paper.events()[-1]["seq"]
+    assert isinstance((await venue.snapshot()).positions, Missing)
+    last = last_event(paper)
     with pytest.raises(RateLimited) as caught:
-        await venue.account_id()
-    assert 25_000 < caught.value.until_ms - venue.now_ms() <= 30_000
-    snapshot = await venue.snapshot()
-    assert isinstance(snapshot.positions, Missing)
-    with pytest.raises(RateLimited):
         await venue.create_order(entry())
-    assert len(paper.events("request", after=last)) == 1
+    assert 25_000 < caught.value.until_ms - venue.now_ms() <= 30_000
+    silent = await venue.snapshot()
+    assert all(isinstance(getattr(silent, part), Missing) for part in ("balances", "orders"))
+    assert paper.events("request", after=last) == []
     await venue.create_order(stop(49_000))
     assert isinstance((await venue.snapshot(protective=True)).positions, tuple)
 

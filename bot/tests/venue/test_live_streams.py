@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from decimal import Decimal
 
 import pytest
 from bot.tests.support.paper_venue import PaperVenue
 from bot.tests.support.waiting import eventually_async
-from bot.tests.venue.conftest import BTC, entry, stop
+from bot.tests.venue.conftest import BTC, Open, entry, stop
 
 from watchkeeper.domain.model import OrderState, OrderType, Tick
 from watchkeeper.venue.binance import BinanceUsdm
@@ -118,6 +120,56 @@ async def test_a_cut_stream_comes_back_and_says_so(
         await eventually_async(lambda cuts=cuts: follower.resets == cuts + 1)  # type: ignore[misc]
     order = await venue.create_order(entry(type=OrderType.LIMIT, price=Decimal("49000.0")))
     await follower.wait_state(order.client_id, OrderState.OPEN)
+
+
+async def test_a_socket_that_only_went_silent_is_given_up(
+    running: PaperVenue, open_adapter: Open, alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("watchkeeper.venue.session.KEEP_ALIVE_MS", 100)
+    venue = open_adapter(alias)
+    await venue.connect()
+    follower = Follower(venue)
+    try:
+        await eventually_async(lambda: follower.resets == 1)
+        os.kill(running.pid, signal.SIGSTOP)
+        try:
+            await eventually_async(lambda: not venue._session.inboxes, what="stream given up")
+        finally:
+            os.kill(running.pid, signal.SIGCONT)
+        await eventually_async(lambda: follower.resets == 2, what="stream back")
+    finally:
+        follower.task.cancel()
+        await asyncio.gather(follower.task, return_exceptions=True)
+
+
+async def test_an_expired_listen_key_is_replaced(
+    paper: PaperVenue, venue: BinanceUsdm, follower: Follower
+) -> None:
+    [inbox] = venue._session.inboxes.values()
+    inbox.put_nowait({"e": "listenKeyExpired", "E": 1})
+    await eventually_async(lambda: follower.resets == 2)
+
+
+async def test_a_listen_key_that_cannot_be_renewed_is_given_up_in_time(
+    paper: PaperVenue, venue: BinanceUsdm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("watchkeeper.venue.binance._LISTEN_KEY_RENEWAL_S", 0.05)
+    last = paper.admin.call("GET", "/events?limit=1")["last"]
+    follower = Follower(venue)
+    try:
+        await eventually_async(lambda: follower.resets == 1)
+
+        def renewed() -> bool:
+            return any(e["method"] == "PUT" for e in paper.events("request", after=last))
+
+        await eventually_async(renewed, what="key renewed")
+        assert follower.resets == 1
+        refused = {"code": -1125, "msg": "This listenKey does not exist."}
+        paper.admin.fault("respond", match={"method": "PUT"}, status=400, body=refused)
+        await eventually_async(lambda: follower.resets == 2, what="new key")
+    finally:
+        follower.task.cancel()
+        await asyncio.gather(follower.task, return_exceptions=True)
 
 
 async def test_a_venue_away_is_waited_for(

@@ -201,6 +201,24 @@ def test_account() -> None:
             wire.read(wire.account_id, answer, "balance")
 
 
+def test_key_permissions() -> None:
+    row = {
+        "ipRestrict": True,
+        "enableReading": True,
+        "enableWithdrawals": False,
+        "enableFutures": True,
+        "tradingAuthorityExpirationTime": 1700000000000,
+    }
+    parsed = wire.key_permissions(row)
+    assert (parsed.trade, parsed.withdraw, parsed.ip_restricted) == (True, False, True)
+    assert parsed.trade_until_ms == 1700000000000
+    del row["tradingAuthorityExpirationTime"]
+    assert wire.key_permissions(row).trade_until_ms is None
+    del row["enableWithdrawals"]
+    with pytest.raises(wire.Unreadable, match="enableWithdrawals"):
+        wire.read(wire.key_permissions, row, "apiRestrictions")
+
+
 def test_part_of_an_answer_is_no_answer() -> None:
     rows = [order_row(), order_row(status="INVENTED")]
     with pytest.raises(wire.Unreadable, match="INVENTED"):

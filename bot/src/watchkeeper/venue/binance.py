@@ -15,11 +15,12 @@ import structlog
 
 from watchkeeper.domain.model import ZERO, Fill, Order, OrderState, Tick
 from watchkeeper.venue import backoff, symbols, wire
-from watchkeeper.venue.clock import RoundTrip, best_offset_ms
+from watchkeeper.venue.clock import RoundTrip, fastest
 from watchkeeper.venue.errors import NO_SUCH_ORDER, Reply, classify
 from watchkeeper.venue.pacing import Budget, Pacer
 from watchkeeper.venue.protocol import (
     ClockOff,
+    KeyPermissions,
     Missing,
     NotFound,
     OrderRejected,
@@ -44,6 +45,8 @@ log = structlog.get_logger(__name__)
 VENUE_WEIGHT_PER_MINUTE = 2400  # of one IP address, documented
 _READ_ATTEMPTS = 3
 _CLOCK_TRIPS = 3
+_CLOCK_FAST_MS = 60  # a trip this fast is exact to 30 ms, a tenth of what would matter
+_REFRESH_S = 3600  # rules of symbols
 _TRADES_PER_PAGE = 1000
 _TRADES_WINDOW_MS = 7 * 86_400_000 - 1  # the venue refuses longer spans
 _TRADES_KEPT_MS = 89 * 86_400_000  # it forgets trades after three months
@@ -73,9 +76,11 @@ class BinanceUsdm:
         self._config = config
         self._cache = cache
         self._offset_ms = 0
+        self._round_trip_ms = 0.0
         self._account = ""
         self._symbols = symbols.Symbols()
-        self._refresh: asyncio.Task[None] | None = None
+        self._has_key = bool(api_key)
+        self._refreshing: asyncio.Task[None] | None = None
         self._request_id = 0
         budget = Budget(
             share=config.weight_per_minute,
@@ -101,20 +106,28 @@ class BinanceUsdm:
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000 + self._offset_ms
 
+    @property
+    def round_trip_ms(self) -> float:
+        return self._round_trip_ms
+
     async def connect(self) -> None:
         cached = symbols.load_cache(self._cache) if self._cache else None
-        if cached is None:
-            await asyncio.gather(self._load_symbols(), self.measure_clock())
-            return
-        self._symbols = cached
-        await self.measure_clock()
-        self._refresh = asyncio.create_task(self._refresh_symbols())
+        if cached is not None:
+            self._symbols = cached
+        await _all(
+            self.measure_clock(),
+            _nothing() if cached is not None else self._load_symbols(),
+            # Asked on the way to save a round trip; whoever needs the answer hears of a failure.
+            _or_missing(self.account_id()) if self._has_key else _nothing(),
+        )
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._refresh(at_once=cached is not None))
 
     async def close(self) -> None:
-        if self._refresh is not None:
-            self._refresh.cancel()
+        if self._refreshing is not None:
+            self._refreshing.cancel()
             with suppress(asyncio.CancelledError):
-                await self._refresh
+                await self._refreshing
         await self._session.close()
 
     async def measure_clock(self) -> int:
@@ -125,10 +138,13 @@ class BinanceUsdm:
             received_ms = time.time_ns() / 1e6
             venue_ms = wire.read(lambda row: int(row["serverTime"]), answer, "time")
             trips.append(RoundTrip(sent_ms, venue_ms, received_ms))
+            if 0 <= trips[-1].duration_ms <= _CLOCK_FAST_MS:
+                break
         try:
-            self._offset_ms = best_offset_ms(trips)
+            best = fastest(trips)
         except ValueError as error:
             raise VenueUnavailable(str(error)) from None
+        self._offset_ms, self._round_trip_ms = round(best.offset_ms), best.duration_ms
         return self._offset_ms
 
     async def _load_symbols(self) -> None:
@@ -137,11 +153,16 @@ class BinanceUsdm:
         if self._cache is not None:
             symbols.save_cache(self._cache, self._symbols)
 
-    async def _refresh_symbols(self) -> None:
-        try:
-            await self._load_symbols()
-        except VenueError as error:
-            log.warning("symbols not refreshed, the cached ones stay", reason=str(error))
+    async def _refresh(self, *, at_once: bool) -> None:
+        """Follow what the venue changes about its symbols (A7), for as long as this lives."""
+        while True:
+            if not at_once:
+                await asyncio.sleep(_REFRESH_S)
+            at_once = False
+            try:
+                await self._load_symbols()
+            except VenueError as error:
+                log.warning("symbols not refreshed, the known ones stay", reason=str(error))
 
     def rules(self, symbol: str) -> SymbolRules:
         return self._symbols.rules(symbol)
@@ -153,6 +174,10 @@ class BinanceUsdm:
             answer = await self._read("fapiPrivateV3GetBalance", weight=5, protective=True)
             self._account = wire.read(wire.account_id, answer, "balance")
         return self._account
+
+    async def key_permissions(self) -> KeyPermissions:
+        answer = await self._read("sapiGetAccountApiRestrictions", weight=1, protective=True)
+        return wire.read(wire.key_permissions, answer, "apiRestrictions")
 
     async def mark_price(self, symbol: str) -> Decimal:
         answer = await self._read(
@@ -501,6 +526,9 @@ async def _or_missing(part: Awaitable[T]) -> T | Missing:
         return Missing(str(error))
 
 
+async def _nothing() -> None: ...
+
+
 async def _all(*parts: Awaitable[T]) -> list[T]:
     """All or the first failure, after every part has ended: none is left running."""
     results = await asyncio.gather(*parts, return_exceptions=True)
@@ -514,7 +542,7 @@ async def _pause(what: str, reason: str, started: float, attempt: int) -> int:
     """Wait before a stream reconnects; returns the number of its next failure in a row."""
     if time.monotonic() - started > _STABLE_S:
         attempt = 0
-    pause_ms = backoff.delay_ms(attempt, base_ms=200, cap_ms=30_000)
+    pause_ms = backoff.delay_ms(attempt, base_ms=200, cap_ms=10_000)
     log.warning("stream lost", stream=what, reason=reason, retry_in_ms=round(pause_ms))
     await asyncio.sleep(pause_ms / 1000)
     return attempt + 1

@@ -24,8 +24,8 @@ class RoundTrip(msgspec.Struct, frozen=True):
         return self.venue_ms - (self.sent_ms + self.received_ms) / 2
 
 
-def best_offset_ms(trips: Sequence[RoundTrip]) -> int:
-    """Venue clock minus ours, from the fastest round trip: its error bound is the smallest.
+def fastest(trips: Sequence[RoundTrip]) -> RoundTrip:
+    """The trip to believe: its error bound is the smallest.
 
     Trips during which our clock was set back have a negative duration and are left out.
 
@@ -35,4 +35,4 @@ def best_offset_ms(trips: Sequence[RoundTrip]) -> int:
     usable = [trip for trip in trips if trip.duration_ms >= 0]
     if not usable:
         raise ValueError("no usable round trip to the venue's clock")
-    return round(min(usable, key=lambda trip: trip.duration_ms).offset_ms)
+    return min(usable, key=lambda trip: trip.duration_ms)

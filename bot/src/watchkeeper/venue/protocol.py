@@ -110,6 +110,15 @@ class SymbolRules(msgspec.Struct, frozen=True, kw_only=True):
     max_quantity: Decimal | None = None
 
 
+class KeyPermissions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the key may do. ``trade_until_ms`` None: as long as it lives."""
+
+    trade: bool
+    withdraw: bool
+    ip_restricted: bool
+    trade_until_ms: int | None = None
+
+
 class OrderEvent(msgspec.Struct, frozen=True):
     """The private stream reported an order, and with it perhaps a fill."""
 
@@ -136,16 +145,32 @@ class Venue(Protocol):
     def clock_offset_ms(self) -> int:
         """Venue clock minus host clock, as last measured."""
 
+    @property
+    def round_trip_ms(self) -> float:
+        """The fastest round trip of the last clock measurement."""
+
     async def connect(self) -> None:
-        """Load the rules of all symbols and measure the clock. Opens no stream."""
+        """Load the rules of all symbols and measure the clock. Opens no stream.
+
+        May be called again after it failed. The rules are refreshed every hour from then on.
+
+        Raises:
+            VenueError: the venue could not be reached or understood.
+        """
 
     async def close(self) -> None: ...
 
     async def account_id(self) -> str:
-        """The account's id as the venue reports it: the lease's name."""
+        """The account's id as the venue reports it: the lease's name. Asked once."""
+
+    async def key_permissions(self) -> KeyPermissions:
+        """What the venue lets the key do."""
 
     async def measure_clock(self) -> int:
-        """Measure again; returns the offset in ms."""
+        """Measure again; returns the offset in ms.
+
+        A few round trips at most; one suffices when it is fast.
+        """
 
     def now_ms(self) -> int:
         """Venue time now, from the host's clock and the measured offset."""

@@ -24,6 +24,7 @@ async def messages(
     inbox: asyncio.Queue[Any] = asyncio.Queue()
     session.inboxes[url] = inbox
     client = None
+    session.ws_dial_backoff = {}  # ccxt's own, without jitter; our caller backs off
     try:
         broken = session.watch(url, _NEVER, subscribe, _NEVER)
         broken.add_done_callback(lambda future: inbox.put_nowait(Broken(_why(future))))

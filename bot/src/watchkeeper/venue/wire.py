@@ -7,7 +7,7 @@ no answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from watchkeeper.domain.model import (
     Position,
     Side,
 )
-from watchkeeper.venue.protocol import OrderEvent, VenueError
+from watchkeeper.venue.protocol import KeyPermissions, OrderEvent, VenueError
 from watchkeeper.venue.symbols import Symbols
 
 T = TypeVar("T")
@@ -118,6 +118,17 @@ def account_id(answer: Any) -> str:
     if len(aliases) != 1 or not all(aliases):
         raise ValueError("no single account alias")
     return aliases.pop()
+
+
+def key_permissions(row: Any) -> KeyPermissions:
+    """``GET /sapi/v1/account/apiRestrictions``."""
+    expiry = int(row.get("tradingAuthorityExpirationTime") or 0)
+    return KeyPermissions(
+        trade=_flag(row["enableFutures"]),
+        withdraw=_flag(row["enableWithdrawals"]),
+        ip_restricted=_flag(row["ipRestrict"]),
+        trade_until_ms=expiry or None,
+    )
 
 
 def balance(row: Any) -> Balance:
@@ -377,10 +388,3 @@ def _algo_event(message: Any, symbols: Symbols) -> OrderEvent | None:
             reject_reason=str(row.get("rm") or "") if row["X"] == "REJECTED" else "",
         )
     )
-
-
-def rows(answer: Any) -> Iterable[Any]:
-    """The answer as rows, for parsers that look at all of them at once."""
-    if not isinstance(answer, list):
-        raise TypeError("not a list")
-    return answer
