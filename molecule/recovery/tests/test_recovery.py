@@ -1,0 +1,121 @@
+"""Everything of a bot dies once, with a position open; the venue's log is the witness."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hosttest import PROGRAMS, Bot, Venue, eventually, protected, ready
+
+ACCOUNT = "ALPHA01"
+
+
+@pytest.fixture(autouse=True)
+def open_position(alpha: Bot, venue: Venue) -> None:
+    """Every case starts from a position that is open and protected."""
+    ready(alpha)
+    eventually(
+        lambda: venue.positions(ACCOUNT) and protected(venue, ACCOUNT),
+        "a protected position",
+        deadline_s=120,
+    )
+
+
+def no_order_twice(venue: Venue, after: int) -> None:
+    """No client id was accepted twice, and no entry was sent while a position was open."""
+    orders = [e for e in venue.events(after, "order", "algo") if e["status"] == "NEW"]
+    ids = Counter(
+        e["client_id"] for e in orders if not (e["kind"] == "order" and e.get("algo_id"))
+    )
+    assert [i for i, n in ids.items() if n > 1] == []
+    sizes: dict[str, Decimal] = {}
+    for fill in venue.events(0, "fill", account=ACCOUNT):
+        before = sizes.get(fill["symbol"], Decimal(0))
+        if fill["client_id"].startswith("wkE"):
+            assert before == 0 or fill["seq"] <= after, f"a position was doubled by {fill}"
+        sizes[fill["symbol"]] = Decimal(fill["position_after"])
+
+
+def back_and_protected(bot: Bot, venue: Venue) -> None:
+    ready(bot)
+    eventually(lambda: protected(venue, ACCOUNT), "every position has exactly one stop")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_killed_program_comes_back(alpha: Bot, venue: Venue, program: str) -> None:
+    after = venue.last_event()
+    old = alpha.kill(program)
+    eventually(
+        lambda: (pids := alpha.pids(program)) and old not in pids, f"{program} was started again"
+    )
+    eventually(
+        lambda: alpha.beat(program).get("pid") == alpha.pid(program),
+        f"the new {program} sends heartbeats",
+    )
+    back_and_protected(alpha, venue)
+    no_order_twice(venue, after)
+
+
+def test_a_killed_supervisord_leaves_no_orphan_and_one_sender(alpha: Bot, venue: Venue) -> None:
+    after = venue.last_event()
+    before = {p: alpha.pid(p) for p in PROGRAMS}
+    main = alpha.sh(f"systemctl show -P MainPID {alpha.unit}").strip()
+    alpha.sh(f"kill -KILL {main}")
+    eventually(
+        lambda: alpha.sh(f"systemctl show -P MainPID {alpha.unit}").strip() not in ("0", main),
+        "systemd started supervisord again",
+    )
+    eventually(lambda: all(alpha.pids(p) for p in PROGRAMS), "all programs run again")
+    for program, old in before.items():
+        assert alpha.pid(program) != old, f"{program} survived its supervisord"
+    back_and_protected(alpha, venue)
+    no_order_twice(venue, after)
+    epochs = [
+        int(e["client_id"].split("-")[2], 36)
+        for e in venue.events(after, "order", "algo")
+        if e["client_id"].startswith("wk") and e["status"] == "NEW"
+    ]
+    assert epochs == sorted(epochs), f"an older epoch sent after a newer one: {epochs}"
+
+
+def test_poison_configuration_is_config_error_and_no_restart_storm(
+    alpha: Bot, venue: Venue
+) -> None:
+    settings = "/etc/watchkeeper/alpha/bot.toml"
+    alpha.sh(f"cp -p {settings} /root/bot.toml.good")
+    try:
+        alpha.sh(f"sed -i 's/^order_quote_value = .*/order_quote_value = \"-5\"/' {settings}")
+        alpha.sh(f"grep -q '\"-5\"' {settings}")
+        old = alpha.kill("executor")
+        eventually(lambda: alpha.state("executor") == "CONFIG_ERROR", "executor in CONFIG_ERROR")
+        beat = alpha.beat("executor")
+        assert beat["pid"] != old
+        assert "risk.order_quote_value" in beat["error"], beat
+        # No storm: the same process still stands there after more than one restart would take.
+        sequence = beat["sequence"]
+        later = eventually(
+            lambda: b if (b := alpha.beat("executor"))["sequence"] >= sequence + 4 else None,
+            "four more heartbeats",
+        )
+        assert later["pid"] == beat["pid"]
+        assert protected(venue, ACCOUNT), "stops rest at the venue whatever the bot does"
+    finally:
+        alpha.sh(f"cp -p /root/bot.toml.good {settings}")
+    back_and_protected(alpha, venue)
+    assert alpha.pid("executor") == beat["pid"], "mended without a restart by anybody"
+
+
+def test_a_stopped_program_stays_stopped(alpha: Bot, host: Any) -> None:
+    alpha.sh("wk-ctl alpha stop notifier")
+    try:
+        assert alpha.pids("notifier") == []
+        main = alpha.sh(f"systemctl show -P MainPID {alpha.unit}").strip()
+        old = alpha.kill("health")
+        eventually(lambda: old not in alpha.pids("health") and alpha.pids("health"), "health back")
+        assert alpha.pids("notifier") == []
+        assert alpha.sh(f"systemctl show -P MainPID {alpha.unit}").strip() == main
+    finally:
+        alpha.sh("wk-ctl alpha start notifier")
+    eventually(lambda: alpha.pids("notifier"), "notifier runs again")
