@@ -25,6 +25,7 @@ class TickServer:
         self._latest: dict[str, Tick] = {}
         self._clients: set[_Client] = set()
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def clients(self) -> int:
@@ -54,8 +55,17 @@ class TickServer:
             client.writer.transport.abort()
         if self._server is not None:
             await self._server.wait_closed()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=1)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._feed_client(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _feed_client(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         writer.transport.set_write_buffer_limits(high=_BUFFER)
         client = _Client(writer)
         for tick in self._latest.values():

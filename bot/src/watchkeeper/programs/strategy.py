@@ -108,8 +108,12 @@ class _Program:
             problems = [f"no market data: {', '.join(fresh.stale)}"] if fresh.stale else []
             self._journal.view()
             problems += [text for text in (self._journal.error, self._bus_error) if text]
+            if problems:
+                state = State.DEGRADED
+            else:
+                state = State.READY if len(self._latest) == fresh.watched else State.STARTING
             self._context.heartbeat.update(
-                State.DEGRADED if problems else State.READY,
+                state,
                 error="; ".join(problems),
                 last_tick_ms=max(self._latest.values(), default=0),
                 signals={name: desk.signals for name, desk in self._desks.items()},

@@ -38,7 +38,7 @@ class Desk:
         self._settings = settings
         self._strategy = strategy
         self._max_age_ms = max_age_ms
-        self._pending: dict[str, int] = {}  # symbol -> expiry of the intent that is under way
+        self._pending: dict[str, Intent] = {}  # symbol -> the intent that is under way
         self.signals = 0
 
     def on_tick(self, tick: Tick, view: View | None, *, now_ms: int) -> Intent | None:
@@ -57,7 +57,7 @@ class Desk:
         self.signals += 1
         if view is None or now_ms - tick.venue_ms > self._max_age_ms:
             return None
-        if self._pending.get(tick.symbol, 0) > now_ms or view.busy(tick.symbol):
+        if self._under_way(tick.symbol, position, now_ms) or view.busy(tick.symbol):
             return None
         if not _sensible(signal, position):
             return None
@@ -72,8 +72,19 @@ class Desk:
             reason=signal.reason,
             saw={**signal.saw, "tick_ms": str(tick.venue_ms)},
         )
-        self._pending[tick.symbol] = intent.expires_ms
+        self._pending[tick.symbol] = intent
         return intent
+
+    def _under_way(self, symbol: str, position: Position | None, now_ms: int) -> bool:
+        """Whether an intent may still be acted upon: its effect is not seen and it can yet come."""
+        intent = self._pending.get(symbol)
+        if intent is None:
+            return False
+        seen = (position is not None) is (intent.action == "enter")
+        if seen or intent.expires_ms <= now_ms:
+            del self._pending[symbol]
+            return False
+        return True
 
     def withdraw(self, intent: Intent) -> None:
         """``intent`` never reached the bus: the symbol is free again."""
