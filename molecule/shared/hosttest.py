@@ -6,8 +6,10 @@ import json
 import os
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
+
+import pytest
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -52,11 +54,7 @@ class Venue:
 
     def events(self, after: int = 0, *kinds: str, account: str = "") -> list[Json]:
         """All events after ``after``, of ``kinds`` if any are named."""
-        return [
-            e
-            for e in self._pages(after, account)
-            if not kinds or e["kind"] in kinds
-        ]
+        return [e for e in self._pages(after, account) if not kinds or e["kind"] in kinds]
 
     def _pages(self, after: int, account: str) -> Iterator[Json]:
         while True:
@@ -158,6 +156,27 @@ def protected(venue: Venue, account: str) -> bool:
     return True
 
 
-def admin_url() -> str:
-    """Where the scenario's venue answers, from the environment molecule hands to the verifier."""
-    return os.environ["WATCHKEEPER_VENUE_ADMIN"]
+@pytest.fixture(scope="session")
+def venue() -> Venue:
+    """The scenario's paper venue."""
+    return Venue(os.environ["WATCHKEEPER_VENUE_ADMIN"])
+
+
+@pytest.fixture
+def alpha(host: Any) -> Bot:
+    return Bot(host, "alpha")
+
+
+@pytest.fixture
+def beta(host: Any) -> Bot:
+    return Bot(host, "beta")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A failed test is told with what the bots of its host wrote meanwhile."""
+    report = yield
+    if report.failed and report.when == "call":
+        for bot in (v for v in getattr(item, "funcargs", {}).values() if isinstance(v, Bot)):
+            report.sections.append((f"journal and logs of {bot.name}", bot.journal()))
+    return report

@@ -26,9 +26,7 @@ def open_position(alpha: Bot, venue: Venue) -> None:
 def no_order_twice(venue: Venue, after: int) -> None:
     """No client id was accepted twice, and no entry was sent while a position was open."""
     orders = [e for e in venue.events(after, "order", "algo") if e["status"] == "NEW"]
-    ids = Counter(
-        e["client_id"] for e in orders if not (e["kind"] == "order" and e.get("algo_id"))
-    )
+    ids = Counter(e["client_id"] for e in orders if not (e["kind"] == "order" and e.get("algo_id")))
     assert [i for i, n in ids.items() if n > 1] == []
     sizes: dict[str, Decimal] = {}
     for fill in venue.events(0, "fill", account=ACCOUNT):

@@ -1,0 +1,103 @@
+"""The bots trade, are protected, and are controlled by one command; a foreign program fits in."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from hosttest import PROGRAMS, Bot, Venue, eventually, protected, ready
+
+ACCOUNTS = {"alpha": "ALPHA01", "beta": "BETA01"}
+
+
+def test_both_bots_trade_and_stay_protected(alpha: Bot, beta: Bot, venue: Venue) -> None:
+    for bot in (alpha, beta):
+        ready(bot)
+        account = ACCOUNTS[bot.name]
+        eventually(
+            lambda account=account: venue.events(0, "fill", account=account),
+            f"a fill of {bot.name} in the venue's log",
+            deadline_s=180,
+        )
+        for fill in venue.events(0, "fill", account=account):
+            assert fill["client_id"].startswith("wk"), fill
+            assert fill["client_id"].split("-")[1] == bot.name, fill
+        eventually(lambda account=account: protected(venue, account), f"{bot.name} protected")
+
+
+def test_real_names_lead_to_the_paper_venue_and_nowhere_else(alpha: Bot) -> None:
+    gateway = alpha.sh("ip -4 route show default").split()[2]
+    for name in ("fapi.binance.com", "fstream.binance.com", "api.binance.com"):
+        found = {line.split()[0] for line in alpha.sh(f"getent ahosts {name}").splitlines()}
+        assert found == {gateway}, f"{name} leads to {found}"
+
+
+def test_status_answers_within_two_seconds(alpha: Bot) -> None:
+    ready(alpha)
+    start = time.monotonic()
+    status = json.loads(alpha.sh("watchkeeper status --json"))
+    took = time.monotonic() - start
+    assert {b["bot"] for b in status["bots"]} >= {"alpha", "beta"}
+    assert took < 2.0 + 1.0, f"{took:.1f} s, of which ssh may take one"
+
+
+def test_one_command_controls_the_group(alpha: Bot, venue: Venue) -> None:
+    ready(alpha)
+    alpha.sh("wk-ctl alpha stop")
+    assert [p for p in PROGRAMS if alpha.pids(p)] == []
+    assert protected(venue, ACCOUNTS["alpha"]), "stops rest while the bot is down"
+    alpha.sh("wk-ctl alpha start")
+    ready(alpha)
+    before = {p: alpha.pid(p) for p in PROGRAMS}
+    alpha.sh("wk-ctl alpha restart strategy")
+    eventually(lambda: alpha.pids("strategy") not in ([], [before["strategy"]]), "strategy anew")
+    assert {p: alpha.pid(p) for p in PROGRAMS if p != "strategy"} == {
+        p: pid for p, pid in before.items() if p != "strategy"
+    }
+
+
+def test_the_second_bot_does_not_notice(alpha: Bot, beta: Bot) -> None:
+    ready(beta)
+    pids = {p: beta.pid(p) for p in PROGRAMS}
+    alpha.sh("wk-ctl alpha restart")
+    ready(alpha)
+    assert {p: beta.pid(p) for p in PROGRAMS} == pids
+
+
+def test_health_check_reports_a_stopped_program(alpha: Bot) -> None:
+    ready(alpha)
+    alpha.sh("wk-ctl alpha stop feed")
+    try:
+        verdict = eventually(
+            lambda: r if (r := alpha.host.run("watchkeeper check --bot alpha")).rc != 0 else None,
+            "the check notices",
+            deadline_s=90,
+        )
+        assert "feed" in verdict.stdout, verdict.stdout
+    finally:
+        alpha.sh("wk-ctl alpha start feed")
+    ready(alpha)
+    eventually(lambda: alpha.host.run("watchkeeper check --bot alpha").rc == 0, "all well again")
+
+
+def test_a_foreign_program_takes_a_bots_place(alpha: Bot) -> None:
+    foreign = Bot(alpha.host, "website")
+    assert "active" in alpha.sh(f"systemctl is-active {foreign.unit}")
+    assert alpha.host.run("watchkeeper check --bot website").rc == 0
+    old = alpha.sh(f"pgrep -u {foreign.user} -f http.server").split()[0]
+    alpha.sh(f"kill -KILL {old}")
+    eventually(
+        lambda: (
+            old not in alpha.host.run(f"pgrep -u {foreign.user} -f http.server").stdout.split()
+            and alpha.host.run("watchkeeper check --bot website").rc == 0
+        ),
+        "the foreign program is back and healthy",
+    )
+
+
+def test_doctor_is_content(alpha: Bot) -> None:
+    report = alpha.host.run(
+        "/opt/watchkeeper/slots/alpha-blue/bin/watchkeeper doctor --bot alpha --json"
+    )
+    assert report.rc == 0, report.stdout + report.stderr
+    assert "apiKey" not in report.stdout

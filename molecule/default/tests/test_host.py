@@ -1,0 +1,131 @@
+"""What provisioning left behind: units, users, modes, limits, clock, logs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hosttest import PROGRAMS, Bot, eventually, ready
+
+TIMERS = ("wk-clock.timer", "health-check@alpha.timer", "health-check@beta.timer")
+
+
+def test_the_host_settles_without_a_failed_unit(host: Any) -> None:
+    assert host.run("systemctl list-units --failed --plain --no-legend").stdout.strip() == ""
+
+
+@pytest.mark.parametrize("timer", TIMERS)
+def test_timers_run_and_are_exact(host: Any, timer: str) -> None:
+    assert host.run(f"systemctl is-enabled {timer}").stdout.strip() == "enabled"
+    assert host.run(f"systemctl is-active {timer}").stdout.strip() == "active"
+    assert "AccuracyUSec=1s" in host.run(f"systemctl show {timer}").stdout
+
+
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+def test_the_bot_runs_as_its_own_user(host: Any, name: str) -> None:
+    bot = Bot(host, name)
+    ready(bot)
+    unit = bot.sh(f"systemctl show {bot.unit}")
+    assert f"User={bot.user}\n" in unit
+    assert "KillMode=mixed\n" in unit
+    assert "NoNewPrivileges=yes\n" in unit
+    assert "Restart=always\n" in unit
+    for program in PROGRAMS:
+        assert bot.sh(f"ps -o user:32= -p {bot.pid(program)}").strip() == bot.user
+
+
+def test_users_have_no_shell_and_no_password(host: Any) -> None:
+    for name in ("wk-alpha-blue", "wk-beta-blue"):
+        user = host.user(name)
+        assert user.shell.endswith(("nologin", "false"))
+        assert host.run(f"passwd -S {name}").stdout.split()[1] in ("L", "LK")
+
+
+def test_limits_are_in_force(alpha: Bot) -> None:
+    unit = alpha.sh(f"systemctl show -p MemoryMax,TasksMax,LimitCORE {alpha.unit}")
+    values = dict(line.split("=", 1) for line in unit.splitlines())
+    assert values["LimitCORE"] == "0"
+    control_group = alpha.sh(f"systemctl show -P Slice {alpha.unit}").strip()
+    slice_values = alpha.sh(f"systemctl show -p MemoryMax,TasksMax,CPUWeight {control_group}")
+    assert "infinity" not in slice_values + values["MemoryMax"], slice_values
+
+
+def test_a_runaway_program_dies_within_its_own_limit(host: Any, beta: Bot) -> None:
+    """More memory than the bot's slice allows is refused to that slice alone (P10)."""
+    where = beta.sh(f"systemctl show -P Slice {beta.unit}").strip()
+    limit = int(beta.sh(f"systemctl show -P MemoryMax {where}"))
+    hog = host.run(
+        f"systemd-run --quiet --wait --collect --slice={where} "
+        f"-p MemorySwapMax=0 -p OOMScoreAdjust=1000 "
+        f"python3 -c 'x = bytearray({limit} + (64 << 20)); print(len(x))'"
+    )
+    assert hog.rc != 0, "the hog got more than its limit"
+    ready(beta)
+    ready(Bot(host, "alpha"))
+
+
+def test_the_clock_is_disciplined(alpha: Bot) -> None:
+    verdict = eventually(
+        lambda: (
+            v
+            if (v := json.loads(alpha.sh("cat /run/watchkeeper/clock.json")))["synchronised"]
+            else None
+        ),
+        "the clock's verdict is synchronised",
+    )
+    assert abs(verdict["offset_ms"]) < 500
+    assert alpha.sh("chronyc -c tracking").strip()
+
+
+def test_only_ssh_listens_beyond_loopback(alpha: Bot) -> None:
+    listening = alpha.sh("ss -Hltnu")
+    open_ports = {
+        line.split()[4]
+        for line in listening.splitlines()
+        if not line.split()[4].startswith(("127.", "[::1]", "[::ffff:127."))
+    }
+    assert {p.rsplit(":", 1)[1] for p in open_ports} == {"22"}, listening
+
+
+def test_core_dumps_are_off(alpha: Bot) -> None:
+    limits = alpha.sh(f"cat /proc/{alpha.pid('executor')}/limits")
+    (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
+    assert core.split()[4:6] == ["0", "0"]
+
+
+def test_the_release_is_compiled_and_roots_own(alpha: Bot) -> None:
+    release = alpha.sh("readlink -f /opt/watchkeeper/slots/alpha-blue").strip()
+    assert release.startswith("/opt/watchkeeper/releases/")
+    ccxt = alpha.sh(f"find {release} -path '*ccxt/async_support*' -name 'binanceusdm*.pyc'")
+    assert ccxt.strip()
+    assert alpha.sh(f"find {release} ! -user root -print -quit").strip() == ""
+    assert alpha.sh(f"find {release} -perm /022 ! -type l -print -quit").strip() == ""
+
+
+def test_logs_rotate_under_a_running_program(alpha: Bot) -> None:
+    log = "/var/log/watchkeeper/alpha/blue-executor.log"
+    alpha.sh(f"test -s {log}")
+    before = alpha.sh(f"stat -c %i {log}")
+    configuration = alpha.sh(
+        "grep -rl /var/log/watchkeeper /etc/logrotate.d /etc/watchkeeper /usr/local/lib/watchkeeper 2>/dev/null | head -n 1 || true"
+    ).strip()
+    alpha.sh(f"logrotate --force --state /tmp/logrotate.state {configuration}")
+    alpha.sh("watchkeeper reconcile --bot alpha --dry-run >/dev/null || true")
+    pid = alpha.pid("executor")
+    alpha.sh("wk-ctl alpha restart health")
+
+    def fresh() -> bool:
+        again = alpha.host.run(f"stat -c %i {log}").stdout
+        return bool(again.strip()) and again != before
+
+    # The executor writes at least one line a minute: its periodic reconciliation is quiet, so ask.
+    alpha.sh("kill -TERM " + str(pid))
+    eventually(fresh, "the log was opened anew")
+    ready(alpha)
+    rotated = alpha.sh("ls /var/log/watchkeeper/alpha/")
+    assert "blue-executor.log.1" in rotated or "blue-executor.log-" in rotated, rotated
+
+
+def test_journald_is_capped(alpha: Bot) -> None:
+    assert "SystemMaxUse=" in alpha.sh("systemd-analyze cat-config systemd/journald.conf")
