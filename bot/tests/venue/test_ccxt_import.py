@@ -82,6 +82,39 @@ def test_a_name_that_ccxt_does_not_have_is_an_ordinary_error() -> None:
     assert run(code) == "AttributeError True"
 
 
+def test_requests_is_left_out_and_can_still_be_imported() -> None:
+    code = LOAD + (
+        "assert not [m for m in sys.modules if m.split('.')[0] in ('requests', 'urllib3')]\n"
+        "import requests\n"
+        "print(requests.Session().__class__.__module__)"
+    )
+    assert run(code) == "requests.sessions"
+
+
+def test_a_synchronous_exchange_says_why_it_cannot_be_made() -> None:
+    code = LOAD + (
+        "import ccxt\ntry:\n    ccxt.kraken()\nexcept ImportError as error:\n    print(error)\n"
+    )
+    assert "asynchronous use only" in run(code)
+
+
+def test_an_asynchronous_exchange_of_the_whole_library_still_works() -> None:
+    code = LOAD + (
+        "import asyncio, ccxt.async_support\n"
+        "async def main():\n"
+        "    exchange = ccxt.async_support.kraken()\n"
+        "    print(exchange.id)\n"
+        "    await exchange.close()\n"
+        "asyncio.run(main())"
+    )
+    assert run(code) == "kraken"
+
+
+def test_requests_that_is_loaded_already_is_used() -> None:
+    code = "import requests\n" + LOAD + "import ccxt\nprint(ccxt.kraken().id)"
+    assert run(code) == "kraken"
+
+
 def test_the_venue_package_itself_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
