@@ -9,7 +9,6 @@ from typing import Any
 
 import ccxt.pro
 import pytest
-
 from bot.tests.support.paper_venue import PaperVenue, RawClient
 
 _numbers = itertools.count(1)

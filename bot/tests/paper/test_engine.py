@@ -194,12 +194,12 @@ def check(session: Session, account: Account) -> None:
         assert order.is_open == (order.order_id in account.open_orders)
     for algo in account.algos.values():
         assert algo.is_open == (algo.algo_id in account.open_algos)
-        order = account.orders.get(algo.order_id)
+        actual = account.orders.get(algo.order_id)
         if algo.status in {"TRIGGERED", "FINISHED"}:
-            assert order is not None
-            assert order.is_open == (algo.status == "TRIGGERED")
+            assert actual is not None
+            assert actual.is_open == (algo.status == "TRIGGERED")
         else:
-            assert order is None
+            assert actual is None
     open_ids = [(o.symbol, o.client_id) for o in account.open_orders.values()]
     assert len(open_ids) == len(set(open_ids)), "two open orders share a client id"
     algo_ids = [a.client_id for a in account.open_algos.values()]

@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-
 from bot.tests.support.paper_venue import PaperVenue, RawClient
 
 ORDER = "/fapi/v1/order"
@@ -24,7 +23,7 @@ def order_status(client: RawClient, order: dict[str, Any]) -> str:
 
 
 def test_a_stop_waits_triggers_and_closes(client: RawClient, shared_venue: PaperVenue) -> None:
-    """Event-Algo-Order-Update: NEW, TRIGGERED, FINISHED; the actual order is on the regular list."""
+    """Event-Algo-Order-Update: NEW, TRIGGERED, FINISHED; its order is on the regular list."""
     client.order("BUY", "0.01")
     algo = client.stop("SELL", 45_000, clientAlgoId="the-stop").body
     shared_venue.admin.price("45000.1")
@@ -80,7 +79,7 @@ def test_only_the_working_price_triggers(
 
 
 def test_a_stop_limit_rests_after_its_trigger(client: RawClient, shared_venue: PaperVenue) -> None:
-    """A gap through a stop-limit leaves its order resting (row S5): algo TRIGGERED, not FINISHED."""
+    """A gap through a stop-limit leaves its order resting (row S5): TRIGGERED, not FINISHED."""
     client.order("BUY", "0.01")
     algo = client.stop("SELL", 45_000, type="STOP", price="44950", timeInForce="GTC").body
     shared_venue.admin.price(44_000)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 import pytest
-
 from bot.tests.support.paper_venue import PaperVenue, RawClient
 
 ORDER = "/fapi/v1/order"
@@ -112,14 +113,15 @@ def test_an_unknown_symbol(client: RawClient) -> None:
 @pytest.mark.parametrize("name", ["symbol", "side", "type", "quantity"])
 def test_a_mandatory_parameter_is_missing(client: RawClient, name: str) -> None:
     """error-code: -1102, with the parameter's name; trade/rest-api/New-Order says which."""
-    reply = client.order(**{name: None})
+    missing: dict[str, Any] = {name: None}
+    reply = client.order(**missing)
     assert (reply.code, f"'{name}'" in reply.body["msg"]) == (-1102, True)
 
 
 @pytest.mark.parametrize("name", ["price", "timeInForce"])
 def test_a_limit_order_needs_price_and_time_in_force(client: RawClient, name: str) -> None:
     """trade/rest-api/New-Order: LIMIT needs timeInForce, quantity, price; -1102."""
-    fields = {"type": "LIMIT", "price": "45000", "timeInForce": "GTC", name: None}
+    fields: dict[str, Any] = {"type": "LIMIT", "price": "45000", "timeInForce": "GTC", name: None}
     reply = client.order("BUY", **fields)
     assert (reply.code, f"'{name}'" in reply.body["msg"]) == (-1102, True)
 
@@ -338,7 +340,7 @@ def test_conditional_types_have_their_own_endpoint(client: RawClient, kind: str)
     ],
 )
 def test_a_trigger_already_touched(client: RawClient, side: str, kind: str, trigger: int) -> None:
-    """error-code: -2021 ORDER_WOULD_IMMEDIATELY_TRIGGER; New-Algo-Order says which side is which."""
+    """error-code: -2021 ORDER_WOULD_IMMEDIATELY_TRIGGER; New-Algo-Order: which side is which."""
     assert client.stop(side, trigger, type=kind).code == -2021
 
 
@@ -512,7 +514,7 @@ def test_weight_used_is_told(client: RawClient) -> None:
     assert second - first == 40
 
 
-def test_the_weight_limit_can_be_enforced(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_weight_limit_can_be_enforced(tmp_path: Path) -> None:
     """general-info: 429 with Retry-After above the limit; error-code: -1003 TOO_MANY_REQUESTS."""
     with PaperVenue(tmp_path, options=("--weight-limit", "100")) as venue:
         client = RawClient(venue)

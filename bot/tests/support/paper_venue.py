@@ -249,7 +249,10 @@ class RawClient:
         return self.send(method, path, f"{query}&signature={signature}")
 
     def send(self, method: str, path: str, query: str = "", *, key: str | None = "") -> Reply:
-        """``query`` as it is: in the body of a POST or PUT, else in the path. ``key`` None: none."""
+        """``query`` goes as it is, into the body of a POST or PUT, else into the path.
+
+        ``key`` None sends no key at all.
+        """
         headers = {} if key is None else {"X-MBX-APIKEY": key or self.key}
         body = None
         if method in {"POST", "PUT"}:
@@ -267,9 +270,11 @@ class RawClient:
             raise
         return Reply(response.status, dict(response.getheaders()), json.loads(text))
 
-    def order(self, side: str = "BUY", quantity: str = "0.01", **params: Any) -> Reply:
+    def order(
+        self, side: str | None = "BUY", quantity: str | None = "0.01", **params: Any
+    ) -> Reply:
         """A market order on BTCUSDT unless ``params`` say otherwise."""
-        fields = {"symbol": "BTCUSDT", "side": side, "type": "MARKET", "quantity": quantity}
+        fields: Json = {"symbol": "BTCUSDT", "side": side, "type": "MARKET", "quantity": quantity}
         fields |= {"newOrderRespType": "RESULT"}
         return self.signed("POST", "/fapi/v1/order", **(fields | params))
 
@@ -302,7 +307,12 @@ class RawClient:
             raw = socket.create_connection(("127.0.0.1", self._venue.port), timeout=20)
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = http.client.HTTPConnection("fapi.binance.com")
-            connection.sock = self._context.wrap_socket(raw, server_hostname="fapi.binance.com")
+            connection.auto_open = 0  # never by itself: that would be the real venue
+            try:
+                connection.sock = self._context.wrap_socket(raw, server_hostname="fapi.binance.com")
+            except OSError:
+                raw.close()
+                raise
             self._connection = connection
         return self._connection
 
@@ -368,6 +378,8 @@ class PaperVenue:
         command += ["--listen", f"127.0.0.1:{self.port}"]
         command += ["--admin", f"127.0.0.1:{self.admin_port}"]
         command += ["--state", str(self.state), "--ready-file", str(ready), *self._options]
+        if self._paused and not self.port:  # a restart goes on as it was
+            command.append("--paused")
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command, stdout=output, stderr=output, env=_compiling_environment()
@@ -380,8 +392,6 @@ class PaperVenue:
         answer = json.loads(ready.read_text())
         self.port = int(answer["listen"][0].rpartition(":")[2])
         self.admin_port = int(answer["admin"].rpartition(":")[2])
-        if self._paused:
-            self.admin.pause()
         if self._account is not None and self._account not in self.admin.accounts():
             self.admin.open_account(self._account, balance=self._balance)
 

@@ -266,8 +266,7 @@ class Admin:
         return await self._market(request, symbol)
 
     async def _pause(self, request: web.BaseRequest, action: str) -> Any:
-        self._venue.paused = action == "pause"
-        self._log_market({"kind": "market", "action": action})
+        self._venue.pause(action == "pause")
         return {"paused": self._venue.paused}
 
     async def _speed(self, request: web.BaseRequest) -> Any:

@@ -145,6 +145,11 @@ def parser() -> argparse.ArgumentParser:
         help="market seconds per second (default: 60, a one-minute bar each second)",
     )
     options.add_argument(
+        "--paused",
+        action="store_true",
+        help="let the market stand still until POST /market/resume; kept over a restart",
+    )
+    options.add_argument(
         "--seed",
         metavar="N",
         type=_count,
@@ -191,6 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OptionError as error:
         return _fail(str(error))
     venue.speed = options.speed
+    if options.paused:
+        venue.pause(True)
     try:
         for account in accounts:
             admin.open_account(venue, account)

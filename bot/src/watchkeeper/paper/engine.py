@@ -51,7 +51,10 @@ class OrderChanged(NamedTuple):
 
 
 class AlgoChanged(NamedTuple):
+    """``told`` False: kept, but nobody hears of it (a trailing stop's best price moved)."""
+
     algo: Algo
+    told: bool = True
 
 
 class PositionChanged(NamedTuple):
@@ -587,8 +590,8 @@ class Engine:
     def _order_changed(self, order: Order, execution: str, fill: Fill | None = None) -> None:
         self.changes.append(OrderChanged(copy.copy(order), execution, fill))
 
-    def _algo_changed(self, algo: Algo) -> None:
-        self.changes.append(AlgoChanged(copy.copy(algo)))
+    def _algo_changed(self, algo: Algo, *, told: bool = True) -> None:
+        self.changes.append(AlgoChanged(copy.copy(algo), told))
 
     def _check_band(self, rules: Rules, quote: Quote, request: NewOrder) -> None:
         if request.side == "BUY":
@@ -820,11 +823,12 @@ class Engine:
             if waits:
                 return False
             algo.best_price = price
+            self._algo_changed(algo, told=False)
             return False
         best = max(algo.best_price, price) if selling else min(algo.best_price, price)
         if best != algo.best_price:
             algo.best_price = best
-            self._algo_changed(algo)
+            self._algo_changed(algo, told=False)
         distance = best * algo.callback_rate / 100
         return price <= best - distance if selling else price >= best + distance
 

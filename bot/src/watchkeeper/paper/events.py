@@ -76,6 +76,8 @@ def effects(change: Change) -> list[Fields]:
         return events
     if isinstance(change, AlgoChanged):
         algo = change.algo
+        if not change.told:
+            return []
         return [
             {
                 "kind": "algo",

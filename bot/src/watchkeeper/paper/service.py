@@ -57,7 +57,6 @@ class Venue:
         self.faults = Faults()
         self.candles = Candles()
         self.misses: Counter[str] = Counter()
-        self.paused = False
         self.speed = 60.0
         self.on_change: list[Callable[[Change, int], None]] = []
         self.on_tick: list[Callable[[Tick, int], None]] = []
@@ -65,6 +64,7 @@ class Venue:
         self.listen_keys: dict[str, Account] = {}
         self._seq = self.store.last_seq()
 
+        self.paused = self.store.meta("paused") == b"1"
         cursors = self.store.cursors()
         self.market = Market(bars, seed, cursors)
         self.engine.restore(
@@ -106,6 +106,12 @@ class Venue:
         tick = self.market.symbols[symbol].jump(price, mark, self.now_ms())
         fields = {"kind": "market", "symbol": symbol, "price": price, "mark": mark}
         self._take([tick], [("", fields)])
+
+    def pause(self, paused: bool) -> None:
+        """Let the market stand still, or go on. Outlives a restart."""
+        self.paused = paused
+        fields = {"kind": "market", "action": "pause" if paused else "resume"}
+        self.log([("", fields)], meta={"paused": b"1" if paused else b"0"})
 
     def set_depth(self, symbol: str, quantity: Decimal) -> None:
         """Quantity that rests at each price level from now on."""
@@ -202,6 +208,7 @@ class Venue:
         head: Sequence[tuple[str, events.Fields]],
         *,
         with_market: bool = False,
+        meta: dict[str, bytes] | None = None,
         candles: Sequence[tuple[str, int, list[Decimal]]] = (),
     ) -> None:
         """Commit ``head`` (pairs of account and fields) and all changes, then tell the streams.
@@ -217,7 +224,8 @@ class Venue:
             rows.extend(self._event(account, fields, now) for fields in events.effects(change))
         if not rows and not with_market and not candles:
             return
-        meta = {"market": _encode(self.market.cursors())} if with_market else None
+        if with_market:
+            meta = {**(meta or {}), "market": _encode(self.market.cursors())}
         try:
             self.store.commit(changes, rows, meta=meta, candles=candles)
         except apsw.Error as error:

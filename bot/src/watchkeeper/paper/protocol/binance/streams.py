@@ -204,6 +204,8 @@ class Streams:
         if isinstance(change, OrderChanged):
             self._tell(listeners, wire.order_update(change, now_ms))
         elif isinstance(change, AlgoChanged):
+            if not change.told:
+                return
             self._tell(listeners, wire.algo_update(change, now_ms))
         elif isinstance(change, PositionChanged):
             self._tell(listeners, self._account_update(change, now_ms))

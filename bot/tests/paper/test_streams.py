@@ -1,0 +1,154 @@
+"""Websockets as they are on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from bot.tests.support.paper_venue import PaperVenue, RawClient
+
+BASE = "wss://fstream.binance.com"
+
+
+@asynccontextmanager
+async def socket(venue: PaperVenue, path: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    async with venue.session() as session, session.ws_connect(f"{BASE}{path}") as opened:
+        yield opened
+
+
+async def listen_key(client: RawClient) -> str:
+    reply = await asyncio.to_thread(client.send, "POST", "/fapi/v1/listenKey")
+    return str(reply.body["listenKey"])
+
+
+async def receive(opened: aiohttp.ClientWebSocketResponse, count: int) -> list[Any]:
+    async with asyncio.timeout(10):
+        return [await opened.receive_json() for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("path", "combined"),
+    [
+        ("/private/ws?listenKey={}", False),
+        ("/private/ws/{}", False),
+        ("/ws/{}", False),
+        ("/private/stream?listenKey={}", True),
+    ],
+)
+async def test_a_fill_is_told_in_the_venues_order(
+    client: RawClient, shared_venue: PaperVenue, path: str, combined: bool
+) -> None:
+    """user-data-streams: Event-Order-Update, Event-Balance-and-Position-Update."""
+    key = await listen_key(client)
+    async with socket(shared_venue, path.format(key)) as opened:
+        await asyncio.to_thread(client.order, "BUY", "0.01", newClientOrderId="told")
+        frames = await receive(opened, 3)
+    if combined:
+        assert {frame["stream"] for frame in frames} == {key}
+        frames = [frame["data"] for frame in frames]
+    new, account, trade = frames
+    assert (new["e"], new["o"]["x"], new["o"]["X"]) == ("ORDER_TRADE_UPDATE", "NEW", "NEW")
+    assert (account["e"], account["a"]["m"]) == ("ACCOUNT_UPDATE", "ORDER")
+    assert account["a"]["P"][0]["pa"] == "0.010"
+    assert (trade["o"]["x"], trade["o"]["X"], trade["o"]["c"]) == ("TRADE", "FILLED", "told")
+    assert trade["o"]["n"] == "0.23000050"
+
+
+async def test_a_stop_is_told_from_its_placing_to_its_end(
+    client: RawClient, shared_venue: PaperVenue
+) -> None:
+    """user-data-streams/Event-Algo-Order-Update: NEW, TRIGGERED with its order id, FINISHED."""
+    await asyncio.to_thread(client.order, "BUY", "0.01")
+    key = await listen_key(client)
+    async with socket(shared_venue, f"/private/ws?listenKey={key}&events=ALGO_UPDATE") as opened:
+        await asyncio.to_thread(client.stop, "SELL", 45_000, clientAlgoId="stop")
+        await asyncio.to_thread(shared_venue.admin.price, 45_000)
+        frames = await receive(opened, 3)
+    assert [frame["o"]["X"] for frame in frames] == ["NEW", "TRIGGERED", "FINISHED"]
+    assert {frame["o"]["caid"] for frame in frames} == {"stop"}
+    assert frames[0]["o"]["ai"] == ""
+    assert frames[1]["o"]["ai"] == frames[2]["o"]["ai"] != ""
+    assert (frames[2]["o"]["ap"], frames[2]["o"]["aq"]) == ("45000.00000", "0.01000")
+
+
+async def test_nobody_hears_of_another_account(client: RawClient, shared_venue: PaperVenue) -> None:
+    shared_venue.admin.open_account("SPY")
+    spy = RawClient(shared_venue, "SPY")
+    key = await listen_key(spy)
+    async with socket(shared_venue, f"/private/ws?listenKey={key}") as opened:
+        await asyncio.to_thread(client.order, "BUY", "0.01")
+        await asyncio.to_thread(spy.order, "SELL", "0.02")
+        [first] = await receive(opened, 1)
+    spy.close()
+    assert first["o"]["q"] == "0.020"
+
+
+async def test_an_unknown_listen_key_is_refused(shared_venue: PaperVenue) -> None:
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        async with socket(shared_venue, "/private/ws?listenKey=nonsense"):
+            pass
+    assert refused.value.status == 400
+
+
+async def test_subscribing_by_frame(shared_venue: PaperVenue) -> None:
+    """websocket-market-streams/Live-Subscribing-Unsubscribing-to-streams."""
+    async with socket(shared_venue, "/public/ws/0") as opened:
+        await opened.send_json({"method": "SUBSCRIBE", "params": ["btcusdt@bookTicker"], "id": 7})
+        assert await receive(opened, 1) == [{"result": None, "id": 7}]
+        await opened.send_json({"method": "LIST_SUBSCRIPTIONS", "id": 8})
+        assert await receive(opened, 1) == [{"result": ["btcusdt@bookTicker"], "id": 8}]
+        await asyncio.to_thread(shared_venue.admin.price, "45123.4")
+        [book] = await receive(opened, 1)
+        assert (book["e"], book["b"], book["a"]) == ("bookTicker", "45123.40", "45123.50")
+        await opened.send_json({"method": "UNSUBSCRIBE", "params": ["btcusdt@bookTicker"], "id": 9})
+        assert await receive(opened, 1) == [{"result": None, "id": 9}]
+        await asyncio.to_thread(shared_venue.admin.price, "45000")
+        await opened.send_json({"method": "LIST_SUBSCRIPTIONS", "id": 10})
+        assert await receive(opened, 1) == [{"result": [], "id": 10}]
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        ({"method": "SUBSCRIBE", "params": ["btcusdt@nonsense"], "id": 1}, 2),
+        ({"method": "SHOUT", "id": 1}, 0),
+        ({"id": 1}, 3),
+        ([], 3),
+    ],
+)
+async def test_frames_that_are_none(shared_venue: PaperVenue, frame: Any, code: int) -> None:
+    async with socket(shared_venue, "/ws") as opened:
+        await opened.send_json(frame)
+        [answer] = await receive(opened, 1)
+    assert answer["error"]["code"] == code
+
+
+async def test_streams_named_in_the_path(shared_venue: PaperVenue) -> None:
+    """websocket-market-streams: /stream?streams=a/b wraps, /ws/a does not."""
+    streams = "btcusdt@aggTrade/btcusdt@depth5/btcusdt@miniTicker/btcusdt@kline_1m"
+    async with socket(shared_venue, f"/stream?streams={streams}") as opened:
+        await asyncio.to_thread(shared_venue.admin.price, "45123.4")
+        frames = await receive(opened, 4)
+    events = {frame["stream"]: frame["data"]["e"] for frame in frames}
+    assert events == {
+        "btcusdt@aggTrade": "aggTrade",
+        "btcusdt@depth5": "depthUpdate",
+        "btcusdt@kline_1m": "kline",
+        "btcusdt@miniTicker": "24hrMiniTicker",
+    }
+
+
+async def test_connections_can_be_cut(client: RawClient, shared_venue: PaperVenue) -> None:
+    """A dropped stream without a closing handshake: what a bot must notice by itself."""
+    key = await listen_key(client)
+    async with socket(shared_venue, f"/private/ws?listenKey={key}") as opened:
+        assert await asyncio.to_thread(shared_venue.admin.drop_streams, client.alias) == 1
+        async with asyncio.timeout(5):
+            message = await opened.receive()
+    assert message.type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
+    actions = [e["action"] for e in shared_venue.admin.events(kind="stream", alias=client.alias)]
+    assert actions[0] == "open"
