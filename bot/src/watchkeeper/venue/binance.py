@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import structlog
 
-from watchkeeper.domain.model import ZERO, Fill, Order, OrderState, Tick
+from watchkeeper.domain.model import ZERO, Fill, Order, OrderState, Position, Tick
 from watchkeeper.venue import backoff, symbols, wire
 from watchkeeper.venue.clock import RoundTrip, fastest
 from watchkeeper.venue.errors import NO_SUCH_ORDER, Reply, classify
 from watchkeeper.venue.pacing import Budget, Pacer
 from watchkeeper.venue.protocol import (
     ClockOff,
+    Exposure,
     KeyPermissions,
     Missing,
     NotFound,
+    NotSent,
     OrderRejected,
     OutcomeUnknown,
     RateLimited,
@@ -248,6 +250,46 @@ class BinanceUsdm:
             lookups=found,
         )
 
+    async def exposure(
+        self, *, fills_since_ms: int | None = None, fill_symbols: Sequence[str] = ()
+    ) -> Exposure:
+        taken_ms = self.now_ms()
+        names = self._symbols
+
+        async def positions() -> tuple[Position, ...]:
+            answer = await self._read("fapiPrivateV3GetPositionRisk", weight=5, protective=False)
+            return wire.read_rows(lambda row: wire.position(row, names), answer, "positionRisk")
+
+        async def stops(symbol: str | None) -> tuple[Order, ...]:
+            answer = await self._read(
+                "fapiPrivateGetOpenAlgoOrders",
+                {"symbol": names.venue(symbol)} if symbol else {},
+                weight=1 if symbol else 40,
+                protective=False,
+            )
+            return wire.read_rows(lambda r: wire.resting_stop(r, names), answer, "openAlgoOrders")
+
+        async def fills() -> tuple[Fill, ...]:
+            if fills_since_ms is None:
+                return ()
+            per_symbol = await _all(
+                *(self._fills(s, fills_since_ms, False) for s in dict.fromkeys(fill_symbols))
+            )
+            return tuple(sorted((f for part in per_symbol for f in part), key=_age))
+
+        held, traded = await asyncio.gather(_or_missing(positions()), _or_missing(fills()))
+        if isinstance(held, Missing):
+            return Exposure(taken_ms=taken_ms, positions=held, stops=held, fills=traded)
+        # One symbol weighs 1, the whole list 40.
+        asked = dict.fromkeys(p.symbol for p in held) if len(held) < 40 else (None,)
+        answers = await _or_missing(_all(*(stops(symbol) for symbol in asked)))
+        resting = (
+            answers
+            if isinstance(answers, Missing)
+            else tuple(stop for part in answers for stop in part)
+        )
+        return Exposure(taken_ms=taken_ms, positions=held, stops=resting, fills=traded)
+
     async def fetch_order(self, order: Order) -> Order | NotFound:
         return await self._lookup(order, protective=True)
 
@@ -356,7 +398,12 @@ class BinanceUsdm:
 
     async def cancel_order(self, order: Order) -> None:
         method = "fapiPrivateDeleteAlgoOrder" if order.conditional else "fapiPrivateDeleteOrder"
-        await self._write(method, wire.reference(order, self._symbols), protective=True)
+        try:
+            await self._write(method, wire.reference(order, self._symbols), protective=True)
+        except NotSent as error:
+            # aiohttp sends a DELETE again by itself when a kept connection broke. That the second
+            # one never left says nothing about the first. (It does not do so with a POST.)
+            raise OutcomeUnknown(str(error)) from None
 
     # ------------------------------------------------------------ streams
 

@@ -96,6 +96,18 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     lookups: dict[str, Order | NotFound | Missing] = {}
 
 
+class Exposure(msgspec.Struct, frozen=True, kw_only=True):
+    """What an independent watcher asks often: positions, and the stops of their symbols.
+
+    Read after ``taken_ms`` (venue time, ms). ``stops`` is Missing when ``positions`` is.
+    """
+
+    taken_ms: int
+    positions: tuple[Position, ...] | Missing
+    stops: tuple[Order, ...] | Missing
+    fills: tuple[Fill, ...] | Missing
+
+
 class SymbolRules(msgspec.Struct, frozen=True, kw_only=True):
     """What the venue accepts for one symbol, in its own units.
 
@@ -192,6 +204,12 @@ class Venue(Protocol):
         goes out although the venue asked for silence (A3). A fill does not know its client id.
         """
 
+    async def exposure(
+        self, *, fills_since_ms: int | None = None, fill_symbols: Sequence[str] = ()
+    ) -> Exposure:
+        """Positions and their stops at a tenth of a snapshot's weight. Never raises for a failed
+        part. Fills as in :meth:`snapshot`."""
+
     async def create_order(self, order: Order, *, timestamp_ms: int | None = None) -> Order:
         """Send once. A ``conditional`` order goes to the conditional list.
 
@@ -212,7 +230,7 @@ class Venue(Protocol):
         Raises:
             OrderRejected: the venue knows no such open order.
             RateLimited, KeyProblem, ClockOff: refused, nothing was cancelled.
-            OutcomeUnknown: no answer; NotSent when it never left.
+            OutcomeUnknown: no answer.
         """
 
     async def fetch_order(self, order: Order) -> Order | NotFound:
@@ -228,7 +246,14 @@ class Venue(Protocol):
     async def mark_price(self, symbol: str) -> Decimal: ...
 
     def events(self) -> AsyncGenerator[VenueEvent, None]:
-        """Private stream, reconnecting for ever; yields StreamReset after each (re)connect."""
+        """Private stream, reconnecting for ever; yields StreamReset after each (re)connect.
+
+        One reader at a time; cancelling it closes the socket. An event may repeat or come late:
+        a state never goes back for that (see :func:`watchkeeper.domain.ledger.merge`).
+        """
 
     def ticks(self, symbols: Sequence[str]) -> AsyncGenerator[Tick, None]:
-        """Public stream of last, bid, ask and mark, reconnecting for ever."""
+        """Public stream of last, bid, ask and mark, reconnecting for ever.
+
+        A reader that is slower than the market gets the newest tick of each symbol.
+        """
