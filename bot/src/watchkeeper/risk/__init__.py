@@ -1,0 +1,1 @@
+"""Checks of the promises that ask the venue and nobody else."""

@@ -1,0 +1,207 @@
+"""Risk: reads the venue itself, judges it by the promises, and halts when one is broken.
+
+It holds a key of its own process and believes nobody's journal. In this version it sends no
+order: its one lever is the HALT latch, which stops entries and leaves protection running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from decimal import Decimal
+
+from watchkeeper.config import API_KEY, API_SECRET
+from watchkeeper.domain.model import ZERO, Position
+from watchkeeper.programs.connecting import DISCONNECTED_AFTER_S, connect
+from watchkeeper.programs.context import Context
+from watchkeeper.risk.limits import (
+    Day,
+    Exposed,
+    Finding,
+    Protection,
+    book,
+    day_result,
+    day_start_ms,
+    integrate,
+    judge_loss,
+    judge_protection,
+    stand_of_all,
+)
+from watchkeeper.venue.factory import open_venue
+from watchkeeper.venue.protocol import Exposure, Missing, Venue, VenueError
+from watchkeeper.watch.alerts import AlertId
+from watchkeeper.watch.heartbeat import State
+from watchkeeper.watch.latch import LatchError, halt, is_halted, prepare
+
+FILLS_EVERY_MS = 30_000  # trades weigh 5 per symbol
+OVERLAP_MS = 60_000  # trades are asked for again this far back: a late one must not be missed
+REPEAT_S = 60.0  # an alert that still holds is raised again
+MEASURE_CLOCK_S = 60.0
+
+
+async def main(context: Context) -> None:
+    """Run until told to stop.
+
+    Raises:
+        ConfigError: a secret is missing.
+    """
+    secrets = context.secrets(context.paths.trading_env, API_KEY, API_SECRET)
+    venue = open_venue(context.config, secrets)
+    try:
+        with contextlib.suppress(OSError):  # a full disk: the copy in /run still halts
+            prepare(context.paths)
+        if await connect(context, venue):
+            risk = _Risk(context, venue)
+            await context.until_stopped(risk.run(), _keep_clock(venue))
+    finally:
+        await venue.close()
+
+
+async def _keep_clock(venue: Venue) -> None:
+    while True:
+        await asyncio.sleep(MEASURE_CLOCK_S)
+        with contextlib.suppress(VenueError):
+            await venue.measure_clock()
+
+
+class _Risk:
+    def __init__(self, context: Context, venue: Venue) -> None:
+        self._context = context
+        self._venue = venue
+        self._exposed = Exposed()
+        self._day: Day | None = None
+        self._fills_asked_ms = 0
+        self._symbols: set[str] = set(context.config.symbols)
+        self._told: dict[tuple[AlertId, str], float] = {}
+        self._answered_at = time.monotonic()
+        self._failed = 0
+
+    async def run(self) -> None:
+        while True:
+            began = time.monotonic()
+            await self.check()
+            rest_s = self._context.config.risk.check_interval_ms / 1000
+            await asyncio.sleep(max(0.05, rest_s - (time.monotonic() - began)))
+
+    async def check(self) -> None:
+        """Read once and act upon what was read."""
+        now_ms = self._venue.now_ms()
+        since_ms = self._fills_since_ms(now_ms)
+        seen = await self._venue.exposure(
+            fills_since_ms=since_ms, fill_symbols=sorted(self._symbols)
+        )
+        missing = [
+            part.reason
+            for part in (seen.positions, seen.stops, seen.fills)
+            if isinstance(part, Missing)
+        ]
+        findings = self._judge(seen, since_ms, now_ms)
+        for finding in findings:
+            self._act(finding)
+        # What no longer holds may be told at once when it comes back.
+        current = {(f.alert, f.subject) for f in findings}
+        self._told = {
+            k: v
+            for k, v in self._told.items()
+            if k in current or k[0] is AlertId.VENUE_DISCONNECTED
+        }
+        self._tell_answer(missing)
+
+    def _fills_since_ms(self, now_ms: int) -> int | None:
+        """From when trades are to be asked for now; None: not this time."""
+        start_ms = day_start_ms(now_ms)
+        if self._day is None or self._day.start_ms != start_ms:
+            return start_ms
+        if now_ms - self._fills_asked_ms < FILLS_EVERY_MS:
+            return None
+        return max(start_ms, self._fills_asked_ms - OVERLAP_MS)
+
+    def _judge(self, seen: Exposure, since_ms: int | None, now_ms: int) -> list[Finding]:
+        config = self._context.config
+        if since_ms is not None and not isinstance(seen.fills, Missing):
+            self._day = book(self._day or Day(since_ms), seen.fills, now_ms)
+            self._fills_asked_ms = now_ms
+        if isinstance(seen.positions, Missing):
+            return []  # what was unprotected stays so, until an answer says otherwise
+        new = {p.symbol for p in seen.positions} - self._symbols
+        if new:
+            self._symbols |= new
+            self._day = None  # their trades of today were not asked for yet
+        findings = judge_loss(config, self._day, seen.positions)
+        if not isinstance(seen.stops, Missing):
+            stands = stand_of_all(
+                seen.positions,
+                seen.stops,
+                min_quantity=self._min_quantity,
+                underwater_pct=config.protection.underwater_pct,
+            )
+            without = [
+                symbol
+                for symbol, stand in stands.items()
+                if stand in (Protection.UNPROTECTED, Protection.UNDERWATER)
+            ]
+            self._exposed = integrate(self._exposed, without, seen.taken_ms)
+            findings += judge_protection(config, self._exposed, stands)
+            self._report(seen.positions, stands)
+        return findings
+
+    def _min_quantity(self, symbol: str) -> Decimal:
+        try:
+            return self._venue.rules(symbol).min_quantity
+        except VenueError:
+            return ZERO  # unlisted: no position of it is called dust
+
+    def _report(self, positions: tuple[Position, ...], stands: dict[str, Protection]) -> None:
+        result = day_result(self._day, positions)
+        self._context.heartbeat.progress.update(
+            checked_ms=self._exposed.at_ms,
+            positions={p.symbol: f"{p.side.value} {p.quantity}" for p in positions},
+            protection={symbol: stand.value for symbol, stand in stands.items()},
+            unprotected_positions=len(self._exposed.since_ms),
+            unprotected_ms=dict(self._exposed.total_ms),
+            daily_result=None if result is None else str(result),
+            clock_offset_ms=self._venue.clock_offset_ms,
+        )
+
+    def _act(self, finding: Finding) -> None:
+        context = self._context
+        key = (finding.alert, finding.subject)
+        told_at = self._told.get(key)
+        if told_at is None or time.monotonic() - told_at >= REPEAT_S:
+            self._told[key] = time.monotonic()
+            context.alert(
+                finding.alert,
+                finding.summary,
+                severity=finding.severity,
+                **({"symbol": finding.subject} if finding.subject else {}),
+            )
+        if finding.halts and is_halted(context.paths) is None:
+            try:
+                halt(context.paths, finding.summary, "risk")
+            except LatchError as error:
+                context.log.error("halt_failed", error=str(error))
+                context.alert(AlertId.BOT_HALTED, f"HALT could not be written: {error}")
+            else:
+                context.alert(AlertId.BOT_HALTED, f"halted by risk: {finding.summary}", by="risk")
+
+    def _tell_answer(self, missing: list[str]) -> None:
+        """Whether the venue answers, in the heartbeat and after 30 s as an alert."""
+        context = self._context
+        key = (AlertId.VENUE_DISCONNECTED, "")
+        if not missing:
+            self._answered_at = time.monotonic()
+            self._told.pop(key, None)
+            halted = is_halted(context.paths)
+            context.heartbeat.update(
+                State.HALTED if halted is not None else State.READY, error=halted or ""
+            )
+            return
+        self._failed += 1
+        context.log.warning("no_answer", reasons=missing)
+        context.heartbeat.update(
+            State.DEGRADED, error=f"venue: {missing[0]}", failed_reads=self._failed
+        )
+        if time.monotonic() - self._answered_at >= DISCONNECTED_AFTER_S and key not in self._told:
+            self._told[key] = time.monotonic()
+            context.alert(AlertId.VENUE_DISCONNECTED, f"no complete answer: {missing[0]}")
