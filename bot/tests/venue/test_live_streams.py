@@ -31,6 +31,13 @@ class Follower:
         async for event in venue.events():
             self.events.append(event)
 
+    async def stopped_after_reset(self) -> int:
+        """Wait until the stream is up, then stop; number of connections seen."""
+        await eventually_async(lambda: self.resets, what="stream up")
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        return self.resets
+
     @property
     def resets(self) -> int:
         return sum(isinstance(event, StreamReset) for event in self.events)
@@ -133,7 +140,7 @@ async def test_a_socket_that_only_went_silent_is_given_up(
         await eventually_async(lambda: follower.resets == 1)
         os.kill(running.pid, signal.SIGSTOP)
         try:
-            await eventually_async(lambda: not venue._session.inboxes, what="stream given up")
+            await eventually_async(lambda: not venue._session.clients, what="stream given up")
         finally:
             os.kill(running.pid, signal.SIGCONT)
         await eventually_async(lambda: follower.resets == 2, what="stream back")
@@ -145,8 +152,8 @@ async def test_a_socket_that_only_went_silent_is_given_up(
 async def test_an_expired_listen_key_is_replaced(
     paper: PaperVenue, venue: BinanceUsdm, follower: Follower
 ) -> None:
-    [inbox] = venue._session.inboxes.values()
-    inbox.put_nowait({"e": "listenKeyExpired", "E": 1})
+    [client] = venue._session.clients.values()
+    client.inbox.put_nowait({"e": "listenKeyExpired", "E": 1})
     await eventually_async(lambda: follower.resets == 2)
 
 
@@ -192,6 +199,25 @@ async def test_a_cancelled_reader_leaves_no_socket(
     assert venue._session.clients == {}
 
 
+async def test_a_reader_cancelled_while_dialling_leaves_no_socket(
+    paper: PaperVenue, venue: BinanceUsdm, alias: str
+) -> None:
+    for _ in range(5):
+        follower = Follower(venue)
+        async with asyncio.timeout(20):
+            while not venue._session.clients:  # noqa: ASYNC110 - a dial takes milliseconds
+                await asyncio.sleep(0)
+        follower.task.cancel()
+        await asyncio.gather(follower.task, return_exceptions=True)
+        assert follower.resets == 0
+    last = await Follower(venue).stopped_after_reset()
+    assert last == 1
+    connector = venue._session.tcp_connector
+    await eventually_async(lambda: not connector._acquired, what="every socket closed")
+    assert not venue._session.closing
+    assert paper.admin.drop_streams(alias) == 0
+
+
 async def test_ticks_have_every_price_and_venue_time(paper: PaperVenue, venue: BinanceUsdm) -> None:
     paper.admin.resume()
     seen: dict[str, Tick] = {}
@@ -225,7 +251,7 @@ async def test_ticks_survive_cut_sockets(paper: PaperVenue, venue: BinanceUsdm) 
         paper.admin.resume()
         await eventually_async(lambda: len(ticks) > 3, what="ticks")
         assert paper.admin.drop_streams() >= 2
-        await eventually_async(lambda: venue._session.inboxes, what="reconnect")
+        await eventually_async(lambda: venue._session.clients, what="reconnect")
         count = len(ticks)
         await eventually_async(lambda: len(ticks) > count + 10, what="ticks after the cut")
     finally:

@@ -458,9 +458,9 @@ class BinanceUsdm:
                 await asyncio.sleep(_LISTEN_KEY_RENEWAL_S)
                 await self._read("fapiPrivatePutListenKey", weight=1, protective=True)
         except VenueError as error:
-            inbox = self._session.inboxes.get(url)
-            if inbox is not None:
-                inbox.put_nowait(Broken(f"listen key not renewed: {error}"))
+            client = self._session.clients.get(url)
+            if client is not None:
+                client.inbox.put_nowait(Broken(f"listen key not renewed: {error}"))
 
     async def ticks(self, symbols: Sequence[str]) -> AsyncGenerator[Tick, None]:
         wanted = {self._symbols.venue(symbol): symbol for symbol in symbols}

@@ -78,7 +78,7 @@ def open_session(
     # ccxt logs whole requests, headers and signatures included, at DEBUG.
     session.logger = logging.Logger("watchkeeper.venue.ccxt", logging.CRITICAL + 1)  # noqa: LOG001
     session.hooks = hooks
-    session.inboxes = {}
+    session.closing = set()
     return session
 
 
@@ -91,7 +91,7 @@ def _session_class() -> type[Any]:
         """Signs with venue time, reports every answer, hands over raw stream messages."""
 
         hooks: Hooks
-        inboxes: dict[str, asyncio.Queue[Any]]
+        closing: set[asyncio.Future[None]]  # sockets given up while they were dialling
 
         def nonce(self) -> int:
             """Called while a request is signed, right before it is sent."""
@@ -127,14 +127,10 @@ def _session_class() -> type[Any]:
 
         def on_connected(self, client: Any, message: Any = None) -> None:
             super().on_connected(client, message)
-            inbox = self.inboxes.get(client.url)
-            if inbox is not None:
-                inbox.put_nowait(Connected())
+            client.inbox.put_nowait(Connected())
 
         def handle_message(self, client: Any, message: Any) -> None:
             """Every frame goes to whoever reads the stream; ccxt's caches may drop some."""
-            inbox = self.inboxes.get(client.url)
-            if inbox is not None:
-                inbox.put_nowait(message)
+            client.inbox.put_nowait(message)
 
     return Session

@@ -22,13 +22,13 @@ async def messages(
     Close the generator to close the socket.
     """
     inbox: asyncio.Queue[Any] = asyncio.Queue()
-    session.inboxes[url] = inbox
-    client = None
     session.ws_dial_backoff = {}  # ccxt's own, without jitter; our caller backs off
+    client = session.client(url)
+    # At the client, not at its URL: one that was given up while dialling has the same.
+    client.inbox = inbox
+    broken = session.watch(url, _NEVER, subscribe, _NEVER)
+    broken.add_done_callback(lambda future: inbox.put_nowait(Broken(_why(future))))
     try:
-        broken = session.watch(url, _NEVER, subscribe, _NEVER)
-        broken.add_done_callback(lambda future: inbox.put_nowait(Broken(_why(future))))
-        client = session.clients.get(url)
         while True:
             message = await inbox.get()
             if isinstance(message, dict) and message.get("error"):
@@ -37,10 +37,21 @@ async def messages(
             if isinstance(message, Broken):
                 return
     finally:
-        session.inboxes.pop(url, None)
         session.clients.pop(url, None)
-        if client is not None:
-            await client.close()
+        await _close(session, client)
+
+
+async def _close(session: Any, client: Any) -> None:
+    """Close ``client``; again if it is still dialling, because ccxt finishes that regardless."""
+
+    def close_again(_: object) -> None:
+        task = asyncio.ensure_future(client.close())
+        session.closing.add(task)  # a task without a reference may vanish
+        task.add_done_callback(session.closing.discard)
+
+    if not client.connected.done():
+        client.connected.add_done_callback(close_again)
+    await client.close()
 
 
 def _why(future: asyncio.Future[Any]) -> str:
