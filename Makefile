@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help demo demo-down test-fast test test-full lint fmt molecule bench lock python hosts clean
+.PHONY: help demo demo-down test-fast test test-full lint fmt molecule bench lock bootstrap hosts clean
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
@@ -22,7 +22,7 @@ demo: hosts ## A bot on a host of its own: provisioned, trading, killed, back an
 demo-down: ## Remove the demo's host, venue and network
 	@if [ -x $(VENV)/python ]; then $(VENV)/python tools/demo.py down; else echo "nothing to remove"; fi
 
-test-fast: python ## Tests without a host (3 min; PYTEST_ARGS='-k name' for some)
+test-fast: bootstrap ## Tests without a host (3 min; PYTEST_ARGS='-k name' for some)
 	@$(VENV)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test: lint test-fast hosts ## What CI runs: linters, fast tests, core host scenarios (40 min)
@@ -34,20 +34,20 @@ test-full: lint test-fast hosts ## Every scenario on every platform, resumable; 
 molecule: hosts ## One scenario on a fresh host: make molecule SCENARIO=default [PLATFORM=trixie]
 	@$(VENV)/python tools/scenarios.py one $(or $(SCENARIO),$(error name it: make molecule SCENARIO=default))
 
-lint: python ## ruff, mypy --strict, yamllint, ansible-lint, shellcheck, documentation and locks fresh
+lint: bootstrap ## ruff, mypy --strict, yamllint, ansible-lint, shellcheck, documentation and locks fresh
 	@$(VENV)/python tools/lint.py
 
-fmt: python ## Rewrite Python files the way `make lint` wants them
+fmt: bootstrap ## Rewrite Python files the way `make lint` wants them
 	@$(VENV)/ruff check --fix-only --quiet .
 	@$(VENV)/ruff format .
 
-bench: python ## Kill to reconciled and protected, start-up, memory; budgets beside them
+bench: bootstrap ## Kill to reconciled and protected, start-up, memory; budgets beside them
 	@$(VENV)/python tools/bench.py
 
-lock: python ## Resolve requirements/*.in anew into hash-pinned *.txt
+lock: bootstrap ## Resolve requirements/*.in anew into hash-pinned *.txt
 	@$(VENV)/python tools/lock.py
 
-python: ## Only install the Python tools into .venv
+bootstrap: ## Only install the Python tools into .venv
 	@tools/bootstrap.sh python
 
 hosts: ## Only install what hosts under test need

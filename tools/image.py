@@ -58,6 +58,8 @@ rm -f "$root"/etc/ssh/ssh_host_*
 : >"$root/etc/hostname"
 """
 
+IMPORT = ('--change=CMD ["/sbin/init"]', "--change=STOPSIGNAL SIGRTMIN+3")
+
 FIRST_BOOT = """\
 [Unit]
 Description=Make this host's ssh keys
@@ -236,7 +238,7 @@ def image_name(suite: str) -> str:
     digest = hashlib.sha256()
     for part in (
         sources_list(suite, distribution),
-        " ".join(PACKAGES),
+        " ".join((*PACKAGES, *IMPORT)),
         CUSTOMISE,
         *(f"{path}\n{text}" for path, text in sorted(overlay(suite).items())),
     ):
@@ -316,8 +318,7 @@ def build(suite: str) -> str:
             "podman",
             "import",
             "--quiet",
-            "--change=CMD /sbin/init",
-            "--change=STOPSIGNAL SIGRTMIN+3",
+            *IMPORT,
             str(tarball),
             image,
         ),
