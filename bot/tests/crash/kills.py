@@ -269,10 +269,7 @@ def _ready(bot: LocalBot, admin: AdminClient) -> None:
         admin.price(PRICE, NAME)
         return False
 
-    try:
-        eventually(heard, deadline_s=30, what="a first price")
-    except AssertionError as error:
-        raise AssertionError(f"{error}\n{bot.tail()}") from None
+    bot.wait_for(heard, what="a first price")
     bot.wait_ready()
 
 

@@ -330,7 +330,7 @@ class LocalBot:
                 return None
             return beat
 
-        beat = self._eventually(ready, deadline_s=deadline_s, what="executor READY for entries")
+        beat = self.wait_for(ready, deadline_s=deadline_s, what="executor READY for entries")
         self.wait_running("executor")
         return beat
 
@@ -341,7 +341,7 @@ class LocalBot:
             info = self.info(program)
             return info is not None and info["state"] == RUNNING
 
-        self._eventually(running, what=f"{program} RUNNING")
+        self.wait_for(running, what=f"{program} RUNNING")
 
     def log(self, program: str) -> list[dict[str, Any]]:
         """The program's JSON log; ``ts`` comes back as ``at_ms`` in ms since the Unix epoch."""
@@ -363,7 +363,7 @@ class LocalBot:
                     return entry
             return None
 
-        return self._eventually(found, what=f"{event!r} in the log of {program}")
+        return self.wait_for(found, what=f"{event!r} in the log of {program}")
 
     def process_started_ms(self, pid: int) -> float:
         """When the kernel made process ``pid``, ms since the Unix epoch, to 10 ms."""
@@ -442,9 +442,12 @@ class LocalBot:
             parts += [f"--- heartbeat {path.name}", path.read_text(errors="replace")]
         return "\n".join(parts)
 
-    def _eventually(
-        self, probe: Callable[[], T | None], *, what: str, deadline_s: float = 30.0
-    ) -> T:
+    def wait_for(self, probe: Callable[[], T | None], *, what: str, deadline_s: float = 30.0) -> T:
+        """The first truthy answer of ``probe``.
+
+        Raises:
+            AssertionError: there was none in time; shows logs and heartbeats.
+        """
         try:
             answer = eventually(probe, deadline_s=deadline_s, what=what)
         except AssertionError as error:

@@ -1,0 +1,162 @@
+"""One run's figures as a page of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from bench.measure import STAGES, Floor, Restart, Spread
+
+BUDGET_MS = 1500  # executor killed, no spare: reconciled and protected
+LATENCIES_MS = (0, 50)
+
+_HEAD = """\
+# Benchmarks
+
+Written by `make bench` on {date}: {machine}. Times in milliseconds.
+
+## Executor killed, no spare: reconciled and protected
+
+A real supervisord, an open position, `kill -9` at a random moment. A foreign hand cancels the
+position's stop at the same moment, so the restarted bot must find that out and place it again.
+Counted from the kill. *Protected* is read from the venue's event log, *reconciled* from the
+executor's: the pass after the repair found nothing left to do.
+
+{kills}
+
+Budget: {budget} ms at 0 ms venue latency. p95 is {p95:.0f} ms: {verdict}.
+
+## Where the time goes
+
+Medians, from the kill to reconciled.
+
+{stages}
+
+## Beside the floor
+
+From the start of the process to the account's state known: balance, positions, both order lists,
+trades. Same venue, same run, medians; ratios to the first row. The bot's row ends later than the
+others', when the missing stop rests again.
+
+{peers}
+
+## Memory
+
+Proportional set size (`/proc/*/smaps_rollup`) with an open position.
+
+{memory}
+"""
+
+
+class Kills(msgspec.Struct, frozen=True):
+    """All kills at one latency. ``waker``: supervisord is woken by the death of a child."""
+
+    latency_ms: int
+    waker: bool
+    protected: Spread
+    reconciled: Spread
+    known: Spread
+    requests: float
+    stages: dict[str, float]  # medians
+
+    @classmethod
+    def of(cls, latency_ms: int, waker: bool, found: Sequence[Restart]) -> Kills:
+        return cls(
+            latency_ms,
+            waker,
+            Spread.of([r.protected for r in found]),
+            Spread.of([r.reconciled for r in found]),
+            Spread.of([r.known for r in found]),
+            Spread.of([float(r.requests) for r in found]).median,
+            {stage: Spread.of([r.stages[stage] for r in found]).median for stage in STAGES},
+        )
+
+    def __str__(self) -> str:
+        return f"{self.latency_ms} ms" + ("" if self.waker else ", polling")
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Everything of one run. The first of ``kills`` is the one that the budget is for."""
+
+    date: str
+    machine: str
+    kills: list[Kills]
+    peers: dict[str, dict[int, Floor]]  # by name, then by latency
+    memory_mib: dict[str, float]
+
+    @property
+    def within_budget(self) -> bool:
+        return self.kills[0].known.p95 < BUDGET_MS
+
+
+def as_markdown(report: Report) -> str:
+    """The report as a page."""
+    return _HEAD.format(
+        date=report.date,
+        machine=report.machine,
+        budget=BUDGET_MS,
+        p95=report.kills[0].known.p95,
+        verdict="within" if report.within_budget else "**over**",
+        kills=_kills(report),
+        stages=_stages(report),
+        peers=_peers(report),
+        memory=_memory(report),
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """The first column is text, all others are numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _kills(report: Report) -> str:
+    head = ["supervisord", "venue latency", "kills", "protected, median", "p95"]
+    head += ["reconciled, median", "p95", "both, p95", "requests"]
+    rows = [
+        (
+            "woken by SIGCHLD" if k.waker else "polls once a second",
+            f"{k.latency_ms}",
+            f"{k.known.count}",
+            f"**{k.protected.median:.0f}**",
+            f"{k.protected.p95:.0f}",
+            f"**{k.reconciled.median:.0f}**",
+            f"{k.reconciled.p95:.0f}",
+            f"{k.known.p95:.0f}",
+            f"{k.requests:.0f}",
+        )
+        for k in report.kills
+    ]
+    return _table(head, rows)
+
+
+def _stages(report: Report) -> str:
+    rows = [(stage, *(f"{k.stages[stage]:.0f}" for k in report.kills)) for stage in STAGES]
+    return _table(("stage", *map(str, report.kills)), rows)
+
+
+def _peers(report: Report) -> str:
+    base = next(iter(report.peers.values()))
+
+    def row(name: str, known: dict[int, float], mib: float) -> tuple[str, ...]:
+        cells = []
+        for ms in LATENCIES_MS:
+            cells += [f"{known[ms]:.0f}", f"{known[ms] / base[ms].known.median:.1f}"]
+        return (name, *cells, f"{mib:.0f}")
+
+    head = ["from start to state known"]
+    for ms in LATENCIES_MS:
+        head += [f"{ms} ms latency", "ratio"]
+    rows = [
+        row(name, {ms: peer.known.median for ms, peer in peers.items()}, peers[0].pss_mib)
+        for name, peers in report.peers.items()
+    ]
+    ours = {k.latency_ms: k.protected.median - k.stages[STAGES[0]] for k in report.kills if k.waker}
+    rows.append(row("**the executor, to protected**", ours, report.memory_mib["executor"]))
+    return _table((*head, "MiB"), rows)
+
+
+def _memory(report: Report) -> str:
+    rows = [(name, f"{mib:.0f}") for name, mib in report.memory_mib.items()]
+    total = sum(report.memory_mib.values())
+    return _table(("program", "MiB"), [*rows, ("**together**", f"**{total:.0f}**")])
