@@ -179,6 +179,25 @@ def open_bus(path: Path, *, janitor: bool = False) -> SqliteBus:
     return SqliteBus(db)
 
 
+def read_newest(path: Path, topic: str, limit: int) -> list[Message]:
+    """The newest messages of ``topic``, newest first, read-only: for people who look on.
+
+    Raises:
+        BusError: it cannot be read.
+    """
+    with _errors(f"read {path}"):
+        db = open_database(path, readonly=True)
+        try:
+            rows = db.execute(
+                "SELECT sequence, topic, message_id, payload, created_ms, expires_ms "
+                "FROM messages WHERE topic = ? ORDER BY sequence DESC LIMIT ?",
+                (topic, limit),
+            ).fetchall()
+        finally:
+            db.close()
+    return [Message(*row) for row in cast("list[tuple[Any, ...]]", rows)]
+
+
 def _version(db: apsw.Connection) -> int:
     row = db.execute("PRAGMA user_version").fetchone()
     return int(row[0]) if row else 0

@@ -1,0 +1,253 @@
+"""Everything there is to know about one bot, gathered without its help.
+
+Each part may be unreadable on its own: what cannot be read says so and hides nothing else.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from watchkeeper.paths import Paths
+from watchkeeper.watch.alerts import Alert
+from watchkeeper.watch.clock import now_ms, read_verdict
+from watchkeeper.watch.heartbeat import Beat, State, read_beats
+from watchkeeper.watch.host import Disk, Memory, Unit, disk_of, memory_of, units
+from watchkeeper.watch.latch import is_halted
+from watchkeeper.watch.supervisor import Process, SupervisorDown, processes
+
+PROGRAMS = ("feed", "strategy", "executor", "risk", "notifier", "health")
+LOST_MS = 30_000  # a heartbeat older than this is lost
+ALERTS_SHOWN = 10
+ALERTS_AGE_MS = 24 * 3600 * 1000
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True):
+    """One program: what it says of itself, and what supervisor says of it."""
+
+    name: str
+    state: str  # its own word; LOST without a young heartbeat, STOPPED by a person
+    error: str = ""
+    pid: int = 0
+    beat_age_ms: int | None = None
+    uptime_ms: int | None = None
+    supervisor: str = ""
+    progress: dict[str, Any] = {}
+
+    @property
+    def well(self) -> bool:
+        """Up, and able to do its work or waiting for somebody's word."""
+        return self.state in _WELL
+
+
+_WELL = {State.READY.value, State.SPARE.value, State.HALTED.value, State.RECONCILING.value}
+
+
+class Holding(msgspec.Struct, frozen=True, kw_only=True):
+    """A position as the journal has it; ``stop`` is the stop that rests for it, if one does."""
+
+    symbol: str
+    side: str
+    quantity: Decimal
+    entry_price: Decimal | None
+    stop: Decimal | None
+    protected: bool
+    external: bool
+    since_ms: int
+
+
+class Overview(msgspec.Struct, frozen=True, kw_only=True):
+    """One bot at ``at_ms`` (host clock). ``problems``: what could not be read."""
+
+    bot: str
+    at_ms: int
+    programs: list[Program]
+    slots: list[str]
+    halted: str | None
+    positions: list[Holding] | None
+    open_orders: int | None
+    balances: dict[str, str] | None
+    unprotected: int | None  # by the venue itself, as risk read it last
+    alerts: list[Alert]
+    checks: dict[str, Any] | None
+    memory: Memory | None
+    disk: Disk | None
+    clock: dict[str, Any] | None
+    restart_pending: list[str]
+    units: list[Unit]
+    problems: list[str]
+
+
+def find_bots(root: Path) -> list[str]:
+    """Names of the bots of this host."""
+    folder = root / "etc/watchkeeper"
+    try:
+        return sorted(
+            entry.name
+            for entry in folder.iterdir()
+            if any((entry / name).exists() for name in ("bot.toml", "foreign.toml"))
+        )
+    except OSError:
+        return []
+
+
+def look(paths: Paths, *, with_units: bool = True) -> Overview:
+    """Gather everything. Takes well under a second unless supervisord or systemd hang, and never
+    more than their deadlines."""
+    problems: list[str] = []
+    at_ms = now_ms()
+    slots = slots_of(paths)
+    supervised = _supervised(paths, slots, problems)
+    beats = read_beats(paths.heartbeats)
+    names = list(PROGRAMS) if paths.config.exists() else []
+    names += [name for name in supervised if name not in names]
+    programs = [judge_program(name, beats.get(name), supervised.get(name), at_ms) for name in names]
+    positions, orders, balances = _journal(paths, problems)
+    risk = beats.get("risk")
+    unprotected = None
+    if risk is not None and risk.age_ms(at_ms) <= LOST_MS and risk.state is not State.DEGRADED:
+        unprotected = risk.progress.get("unprotected_positions")
+    pid = next((p.pid for p in programs if p.pid), 0)
+    verdict = read_verdict(paths.clock)
+    return Overview(
+        bot=paths.bot,
+        at_ms=at_ms,
+        programs=programs,
+        slots=slots,
+        halted=is_halted(paths),
+        positions=positions,
+        open_orders=orders,
+        balances=balances,
+        unprotected=unprotected,
+        alerts=_alerts(paths, at_ms, problems),
+        checks=_checks(paths),
+        memory=memory_of(pid) if pid else None,
+        disk=disk_of(paths.state),
+        clock=None if verdict is None else msgspec.to_builtins(verdict),
+        restart_pending=_pending(paths),
+        units=units(
+            f"supervisord@{paths.bot}-*.service",
+            f"health-check@{paths.bot}.timer",
+            "wk-*.timer",
+        )
+        if with_units
+        else [],
+        problems=problems,
+    )
+
+
+def slots_of(paths: Paths) -> list[str]:
+    """Slots that were ever started since boot."""
+    return sorted(p.stem.removeprefix("supervisor-") for p in paths.run.glob("supervisor-*.sock"))
+
+
+def judge_program(name: str, beat: Beat | None, process: Process | None, at_ms: int) -> Program:
+    """One word for a program, out of its heartbeat and supervisor's view."""
+    age_ms = beat.age_ms(at_ms) if beat is not None else None
+    fresh = age_ms is not None and age_ms <= LOST_MS
+    state = beat.state.value if beat is not None and fresh else "LOST"
+    error = beat.error if beat is not None else "no heartbeat yet"
+    if process is not None:
+        if process.stopped_by_hand:
+            state, error = "STOPPED", ""
+        elif process.state in ("FATAL", "BACKOFF", "EXITED", "UNKNOWN"):
+            state = process.state
+    if state == "LOST" and age_ms is not None:
+        error = f"last heartbeat {age_ms / 1000:.0f} s ago"
+    return Program(
+        name=name,
+        state=state,
+        error=error,
+        pid=process.pid if process is not None else (beat.pid if beat and fresh else 0),
+        beat_age_ms=age_ms,
+        uptime_ms=at_ms - beat.started_ms if beat is not None and fresh else None,
+        supervisor=process.state if process is not None else "",
+        progress=beat.progress if beat is not None else {},
+    )
+
+
+def _supervised(paths: Paths, slots: list[str], problems: list[str]) -> dict[str, Process]:
+    found: dict[str, Process] = {}
+    for slot in slots:
+        try:
+            found.update(processes(paths.supervisor_socket(slot)))
+        except SupervisorDown as error:
+            problems.append(f"supervisor: {error}")
+    return found
+
+
+def _journal(
+    paths: Paths, problems: list[str]
+) -> tuple[list[Holding] | None, int | None, dict[str, str] | None]:
+    if not paths.journal.exists():
+        return None, None, None
+    import apsw  # noqa: PLC0415
+
+    from watchkeeper.journal.reader import read_journal  # noqa: PLC0415
+    from watchkeeper.journal.sqlite import DatabaseError, UnsafeSqliteError  # noqa: PLC0415
+    from watchkeeper.risk.limits import covers  # noqa: PLC0415
+
+    try:
+        reader = read_journal(paths.journal)
+        try:
+            positions, orders, balances = reader.positions(), reader.orders(), reader.balances()
+        finally:
+            reader.close()
+    except (DatabaseError, UnsafeSqliteError, apsw.Error, msgspec.MsgspecError) as error:
+        problems.append(f"journal: {error}")
+        return None, None, None
+    holdings = []
+    for position in positions:
+        stops = [o for o in orders if covers(o, position) and not o.state.is_unconfirmed]
+        resting = sum((o.quantity for o in stops), Decimal(0))
+        holdings.append(
+            Holding(
+                symbol=position.symbol,
+                side="long" if position.side.sign > 0 else "short",
+                quantity=position.quantity,
+                entry_price=position.entry_price,
+                stop=stops[0].stop_price if stops else None,
+                protected=resting >= position.quantity,
+                external=position.external,
+                since_ms=position.entry_ms,
+            )
+        )
+    totals = {balance.asset: str(balance.total) for balance in balances}
+    return holdings, len(orders), totals
+
+
+def _alerts(paths: Paths, at_ms: int, problems: list[str]) -> list[Alert]:
+    if not paths.bus.exists():
+        return []
+    from watchkeeper.bus.protocol import ALERTS, BusError  # noqa: PLC0415
+    from watchkeeper.bus.sqlite import read_newest  # noqa: PLC0415
+
+    try:
+        messages = read_newest(paths.bus, ALERTS, ALERTS_SHOWN)
+        alerts = [msgspec.json.decode(m.payload, type=Alert) for m in messages]
+    except (BusError, msgspec.MsgspecError) as error:
+        problems.append(str(error))
+        return []
+    return [alert for alert in alerts if at_ms - alert.raised_ms <= ALERTS_AGE_MS]
+
+
+def _checks(paths: Paths) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = msgspec.json.decode(paths.checks.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return found
+
+
+def _pending(paths: Paths) -> list[str]:
+    """What the roles changed and a person has not put into effect yet."""
+    lines: list[str] = []
+    for path in paths.run.glob("restart-pending-*"):
+        try:
+            lines += path.read_text().split("\n")
+        except OSError:
+            continue
+    return sorted({line.strip() for line in lines if line.strip()})

@@ -1,0 +1,83 @@
+"""Ask a bot's supervisord over its Unix socket, with a deadline.
+
+supervisor's own transport knows no timeout; a frozen supervisord must not freeze who looks at it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import xmlrpc.client
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+TIMEOUT_S = 1.5
+
+
+class SupervisorDown(Exception):
+    """supervisord does not answer."""
+
+
+class Process(msgspec.Struct, frozen=True):
+    """One program as supervisor sees it. ``start_s`` is its last start, Unix time."""
+
+    name: str
+    group: str
+    state: str  # RUNNING, STARTING, BACKOFF, FATAL, EXITED, STOPPED, …
+    pid: int
+    start_s: int
+    description: str
+
+    @property
+    def stopped_by_hand(self) -> bool:
+        return self.state == "STOPPED"
+
+
+def processes(path: Path, timeout_s: float = TIMEOUT_S) -> dict[str, Process]:
+    """All programs of the supervisord behind ``path``, by name.
+
+    Raises:
+        SupervisorDown: no socket, no permission, no answer in time, or not supervisor's answer.
+    """
+    proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(path, timeout_s))
+    try:
+        answer = cast("list[dict[str, Any]]", proxy.supervisor.getAllProcessInfo())
+        return {
+            row["name"]: Process(
+                name=row["name"],
+                group=row["group"],
+                state=row["statename"],
+                pid=int(row["pid"]),
+                start_s=int(row["start"]),
+                description=row["description"],
+            )
+            for row in answer
+        }
+    except OSError as error:
+        reason = error.strerror or ("no answer in time" if isinstance(error, TimeoutError) else "")
+        raise SupervisorDown(f"{path}: {reason or error!r}") from error
+    except (xmlrpc.client.Error, http.client.HTTPException, KeyError, ValueError) as error:
+        raise SupervisorDown(f"{path}: {error!r}") from error
+
+
+class _Transport(xmlrpc.client.Transport):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__()
+        self._path = path
+        self._timeout_s = timeout_s
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        return _Connection(self._path, self._timeout_s)
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
