@@ -81,15 +81,15 @@ def test_health_check_reports_a_stopped_program(alpha: Bot) -> None:
 
 
 def test_a_foreign_program_takes_a_bots_place(alpha: Bot) -> None:
-    foreign = Bot(alpha.host, "website")
+    foreign = Bot(alpha.host, "foreign")
     assert "active" in alpha.sh(f"systemctl is-active {foreign.unit}")
-    assert alpha.host.run("watchkeeper check --bot website").rc == 0
+    assert alpha.host.run("watchkeeper check --bot foreign").rc == 0
     old = alpha.sh(f"pgrep -u {foreign.user} -f http.server").split()[0]
     alpha.sh(f"kill -KILL {old}")
     eventually(
         lambda: (
             old not in alpha.host.run(f"pgrep -u {foreign.user} -f http.server").stdout.split()
-            and alpha.host.run("watchkeeper check --bot website").rc == 0
+            and alpha.host.run("watchkeeper check --bot foreign").rc == 0
         ),
         "the foreign program is back and healthy",
     )
