@@ -122,3 +122,17 @@ def test_the_venue_package_itself_imports_nothing_heavy() -> None:
         "print([m for m in ('ccxt', 'aiohttp', 'structlog', 'requests') if m in sys.modules])"
     )
     assert run(code) == "[]"
+
+
+def test_the_hosts_certificates_are_not_read_for_a_context_nobody_uses() -> None:
+    code = (
+        "import ssl\nbefore = ssl.create_default_context\n"
+        + LOAD
+        + (
+            "import aiohttp.connector as c\n"
+            "loaded = c._SSL_CONTEXT_VERIFIED.cert_store_stats()['x509']\n"
+            "mode = c._SSL_CONTEXT_VERIFIED.verify_mode.name\n"
+            "print(loaded, mode, ssl.create_default_context is before)"
+        )
+    )
+    assert run(code) == "0 CERT_REQUIRED True"

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,11 +53,12 @@ def load_class(venue_id: str, *, base: str | None = None) -> type[Any]:
         return _class("ccxt.pro", venue_id)
     _prepare()
     names = (venue_id,) if base is None else (base, venue_id)
-    for package in ("ccxt.async_support", "ccxt.pro"):
-        for name in names:
-            # ccxt's own __init__ does the same: the package's attribute is the class, not the
-            # module, and the streaming classes reach their parents by it.
-            setattr(sys.modules[package], name, _class(package, name))
+    with _without_default_certificates():
+        for package in ("ccxt.async_support", "ccxt.pro"):
+            for name in names:
+                # ccxt's own __init__ does the same: the package's attribute is the class, not the
+                # module, and the streaming classes reach their parents by it.
+                setattr(sys.modules[package], name, _class(package, name))
     return _class("ccxt.pro", venue_id)
 
 
@@ -120,3 +122,22 @@ def _without_requests() -> Iterator[None]:
     finally:
         for name in contents:
             del sys.modules[name]
+
+
+@contextmanager
+def _without_default_certificates() -> Iterator[None]:
+    """Within the block no TLS context loads the host's certificates.
+
+    aiohttp makes one context while it is imported, for sessions that are not told any: that reads
+    every CA of the host, 50 ms at each start. ccxt always brings its own context. A session that
+    is told none trusts nobody then.
+    """
+    if "aiohttp.connector" in sys.modules:
+        yield
+        return
+    real = ssl.create_default_context
+    ssl.create_default_context = lambda *_, **__: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        yield
+    finally:
+        ssl.create_default_context = real
