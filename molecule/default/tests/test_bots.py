@@ -7,7 +7,7 @@ import time
 
 from hosttest import PROGRAMS, Bot, Venue, eventually, protected, ready
 
-ACCOUNTS = {"alpha": "ALPHA01", "beta": "BETA01"}
+ACCOUNTS = {"alpha": "ALPHA", "beta": "BETA"}
 
 
 def test_both_bots_trade_and_stay_protected(alpha: Bot, beta: Bot, venue: Venue) -> None:

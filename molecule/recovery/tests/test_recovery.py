@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hosttest import PROGRAMS, Bot, Venue, eventually, protected, ready
 
-ACCOUNT = "ALPHA01"
+ACCOUNT = "ALPHA"
 
 
 @pytest.fixture(autouse=True)
