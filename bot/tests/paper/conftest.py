@@ -50,3 +50,4 @@ async def exchange(venue: PaperVenue) -> AsyncIterator[Any]:
         exchange.timeout_on_exit = 0
         yield exchange
         await exchange.close()
+    assert venue.admin.misses() == {}, "ccxt asked for something the venue does not have"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 
-import ccxt
+import ccxt.pro
 import pytest
 from bot.tests.support.paper_venue import PaperVenue
 
@@ -89,6 +91,68 @@ async def test_the_private_stream_tells_of_orders_and_positions(
     await asyncio.wait_for(orders, 10)
     order = exchange.orders[-1]
     assert (order["clientOrderId"], order["status"], order["filled"]) == ("mine", "closed", 0.01)
+
+
+async def test_positions_and_balance_are_streamed(exchange: Any, venue: PaperVenue) -> None:
+    await exchange.load_markets()
+    exchange.options["watchPositions"]["fetchPositionsSnapshot"] = False
+    positions = asyncio.ensure_future(exchange.watch_positions([SYMBOL]))
+    balance = asyncio.ensure_future(exchange.watch_balance())
+    await _until(lambda: _opened(venue, "/private/ws"))
+    await exchange.create_order(SYMBOL, "market", "sell", 0.01)
+    [position] = await asyncio.wait_for(positions, 10)
+    assert (position["side"], position["contracts"]) == ("short", 0.01)
+    assert 9_999 < (await asyncio.wait_for(balance, 10))["USDT"]["total"] < 10_000
+
+
+async def test_errors_are_the_ones_ccxt_knows(exchange: Any) -> None:
+    """The real host names let ccxt use its table of futures errors."""
+    with pytest.raises(ccxt.InsufficientFunds):
+        await exchange.create_order(SYMBOL, "market", "buy", 100)
+    with pytest.raises(ccxt.OrderImmediatelyFillable):
+        stop = {"stopLossPrice": 90_000, "reduceOnly": True}
+        await exchange.create_order(SYMBOL, "market", "sell", 0.01, params=stop)
+    exchange.secret = "wrong"
+    with pytest.raises(ccxt.AuthenticationError):
+        await exchange.fetch_balance()
+
+
+async def test_code_with_its_own_session_reaches_the_venue_by_name(venue: PaperVenue) -> None:
+    exchange = ccxt.pro.binanceusdm(
+        {**venue.credentials(), "cafile": str(venue.ca_path), "enableRateLimit": False}
+    )
+    exchange.timeout_on_exit = 0
+    venue.admin.resume()
+    with venue.names_resolve_here():
+        assert (await exchange.fetch_balance())["USDT"]["total"] == 10_000
+        await asyncio.wait_for(exchange.watch_mark_prices([SYMBOL]), 10)
+        await exchange.close()
+
+
+async def test_without_the_ca_nothing_is_trusted(venue: PaperVenue) -> None:
+    """A wrong CA looks like ExchangeNotAvailable."""
+    exchange = ccxt.pro.binanceusdm(venue.credentials())
+    exchange.timeout_on_exit = 0
+    with venue.names_resolve_here(), pytest.raises(ccxt.ExchangeNotAvailable):
+        await exchange.fetch_balance()
+    await exchange.close()
+
+
+def test_another_process_reaches_the_venue_by_name(venue: PaperVenue) -> None:
+    code = (
+        "import ssl, sys, urllib.request as u; "
+        "c = ssl.create_default_context(cafile=sys.argv[1]); "
+        "print(u.urlopen('https://fapi.binance.com/fapi/v1/time', context=c).status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(venue.ca_path)],
+        env=venue.environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.strip() == "200"
 
 
 async def test_public_streams_tell_the_price(exchange: Any, venue: PaperVenue) -> None:

@@ -47,6 +47,10 @@ The admin API, with an example of each call, is in docs/paper-venue.md.
 """
 
 
+# A request that a fault holds open is not waited for.
+_SHUTDOWN_S = 0.2
+
+
 class OptionError(Exception):
     """An option cannot be used; the text begins with its name."""
 
@@ -253,9 +257,9 @@ async def _serve(
     server = Server(
         venue, streams, latency_ms=options.latency_ms, weight_limit=options.weight_limit
     )
-    wire = web.ServerRunner(web.Server(server.handle, access_log=None), shutdown_timeout=1.0)
+    wire = web.ServerRunner(web.Server(server.handle, access_log=None), shutdown_timeout=_SHUTDOWN_S)
     control = web.ServerRunner(
-        web.Server(admin.Admin(venue, streams).handle, access_log=None), shutdown_timeout=1.0
+        web.Server(admin.Admin(venue, streams).handle, access_log=None), shutdown_timeout=_SHUTDOWN_S
     )
     await wire.setup()
     await control.setup()

@@ -271,8 +271,10 @@ class Candles:
     def load(self, symbol: str, open_ms: int, candle: Sequence[Decimal]) -> None:
         self._rows.setdefault(symbol, {})[open_ms] = list(candle)
 
-    def add(self, symbol: str, price: Decimal, volume: Decimal, now_ms: int) -> int | None:
-        """Take a trade; returns the start of the minute that ended with it, if one did."""
+    def add(
+        self, symbol: str, price: Decimal, volume: Decimal, now_ms: int
+    ) -> tuple[str, int, list[Decimal]]:
+        """Take a trade; returns symbol, start and values of the candle it belongs to."""
         rows = self._rows.setdefault(symbol, {})
         minute = now_ms // 60_000 * 60_000
         row = rows.get(minute)
@@ -281,15 +283,11 @@ class Candles:
             row[2] = min(row[2], price)
             row[3] = price
             row[4] += volume
-            return None
-        ended = next(reversed(rows)) if rows else None
-        rows[minute] = [price, price, price, price, volume]
+            return symbol, minute, row
+        row = rows[minute] = [price, price, price, price, volume]
         while len(rows) > self._keep:
             del rows[next(iter(rows))]
-        return ended
-
-    def row(self, symbol: str, open_ms: int) -> list[Decimal]:
-        return self._rows[symbol][open_ms]
+        return symbol, minute, row
 
     def series(self, symbol: str, interval_ms: int) -> dict[int, list[Decimal]]:
         """Candles of ``interval_ms`` by their start, oldest first."""

@@ -126,13 +126,11 @@ class Venue:
 
     def _take(self, ticks: Sequence[Tick], head: list[tuple[str, events.Fields]]) -> None:
         now = self.now_ms()
-        ended: list[tuple[str, int, list[Decimal]]] = []
+        candles: list[tuple[str, int, list[Decimal]]] = []
         for tick in ticks:
             self.engine.tick(tick.symbol, tick.quote)
-            minute = self.candles.add(tick.symbol, tick.quote.last, tick.volume, now)
-            if minute is not None:
-                ended.append((tick.symbol, minute, self.candles.row(tick.symbol, minute)))
-        self.log(head, with_market=True, candles=ended)
+            candles.append(self.candles.add(tick.symbol, tick.quote.last, tick.volume, now))
+        self.log(head, with_market=True, candles=candles)
         for listener in self.on_tick:
             for tick in ticks:
                 listener(tick, now)

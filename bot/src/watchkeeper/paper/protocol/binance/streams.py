@@ -33,6 +33,7 @@ from watchkeeper.paper.service import Venue
 _PATH = re.compile(r"(?:/(?:public|market|private))?/(?P<kind>ws|stream)(?:/(?P<rest>.*))?")
 _QUEUE = 10_000  # frames a client may fall behind before it is cut off
 _PING_S = 180.0
+_CLOSE_S = 0.5  # for the closing handshake
 
 _encode = msgspec.json.Encoder().encode
 
@@ -45,7 +46,9 @@ class Connection:
     """One websocket: what it wants, and the frames it has not been sent yet."""
 
     def __init__(self, *, combined: bool, latency_s: float) -> None:
-        self.socket = web.WebSocketResponse(autoping=True, heartbeat=_PING_S, max_msg_size=65_536)
+        self.socket = web.WebSocketResponse(
+            timeout=_CLOSE_S, autoping=True, heartbeat=_PING_S, max_msg_size=65_536
+        )
         self.combined = combined
         self.streams: set[str] = set()
         self.account = ""
