@@ -14,7 +14,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def documented() -> dict[str, str]:
-    rows = re.findall(r"^\| `([^`]+)` \| ([^|]*) \|", README.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([^`]+)` \|([^|]*)\|", README.read_text(), re.MULTILINE)
     return {name: default.strip().strip("`") for name, default in rows}
 
 
