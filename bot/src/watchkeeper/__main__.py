@@ -6,6 +6,7 @@ Typer or Rich.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if len(arguments) == 2 and arguments[0] == "run" and not arguments[1].startswith("-"):
+        # Nothing of what imports leave behind is garbage; the runner turns it on again.
+        gc.disable()
         from watchkeeper.programs.runner import PROGRAMS, run  # noqa: PLC0415
 
         if arguments[1] in PROGRAMS:

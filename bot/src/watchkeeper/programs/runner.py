@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import gc
 import importlib
 import os
 import signal
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 PROGRAMS = ("feed", "strategy", "executor", "risk", "notifier", "health")
 RECHECK_S = 2.0  # how often a program in CONFIG_ERROR looks at the files
 ERROR_BEAT_MS = 1000  # its heartbeat: the setting may be what is wrong
+COLLECT_AFTER_S = 5.0  # garbage: not while a program starts, when there is none
 STOP_GRACE_S = 8.0  # below supervisor's stopwaitsecs, so that it never has to kill
 
 
@@ -62,6 +64,7 @@ def run(program: str) -> int:
 async def _supervise(program: str, paths: Paths, slot: str) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.call_later(COLLECT_AFTER_S, _collect_garbage)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
 
@@ -197,6 +200,12 @@ def _load(paths: Paths) -> BotConfig:
             f"{paths.config}: name: is {config.name!r}, but this folder belongs to {paths.bot!r}"
         )
     return config
+
+
+def _collect_garbage() -> None:
+    """From now on. What a start leaves behind stays as long as the program: it is not looked at."""
+    gc.freeze()
+    gc.enable()
 
 
 def _stamp(path: Path) -> _Stamp | None:
