@@ -24,22 +24,27 @@ def merge(known: Order, news: Order) -> Order:
     """``known`` advanced by ``news`` about the same order; old news changes nothing.
 
     Terms the venue reports win (O15, O16); what only we know (kind, intent, protective stop) stays.
-    A terminal state is final, except that fills reported late are still kept.
+    A terminal state is final, except that fills reported late are still kept: an order that was
+    given up and then turns out to be filled whole is filled.
     """
     filled = max(known.filled, news.filled)
     average = news.average_price if news.filled >= known.filled else known.average_price
-    state = news.state
-    if known.state.is_terminal or (
-        not news.state.is_terminal and _RANK[news.state] < _RANK[known.state]
-    ):
-        state = known.state
     newer = news.updated_ms >= known.updated_ms and not news.state.is_unconfirmed
+    state = known.state
+    if news.state.is_terminal:
+        if not known.state.is_terminal or news.state is OrderState.FILLED:
+            state = news.state
+    elif not known.state.is_terminal and _RANK[news.state] > _RANK[known.state]:
+        state = news.state
     return msgspec.structs.replace(
         known,
         state=state,
         filled=filled,
         average_price=average if average is not None else known.average_price,
-        venue_id=news.venue_id or known.venue_id,
+        # A triggered stop goes on under the id of the order it became: old news must not undo it.
+        venue_id=news.venue_id
+        if news.venue_id and (newer or not known.venue_id)
+        else known.venue_id,
         quantity=news.quantity if newer and news.quantity > ZERO else known.quantity,
         price=news.price if newer and news.price is not None else known.price,
         stop_price=news.stop_price if newer and news.stop_price is not None else known.stop_price,
@@ -56,6 +61,8 @@ def execution(known: Order, merged: Order) -> tuple[Decimal, Decimal | None]:
     quantity = merged.filled - known.filled
     if quantity <= ZERO or merged.average_price is None:
         return quantity, None
+    if known.filled > ZERO and known.average_price is None:
+        return quantity, merged.average_price
     before = known.filled * (known.average_price or ZERO)
     return quantity, (merged.filled * merged.average_price - before) / quantity
 

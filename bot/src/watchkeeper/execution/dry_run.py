@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from typing import Any
 
 import msgspec
 
-from watchkeeper.config import API_KEY, API_SECRET, ConfigError, load_config, load_secrets
+from watchkeeper.config import (
+    API_KEY,
+    API_SECRET,
+    BotConfig,
+    ConfigError,
+    load_config,
+    load_secrets,
+)
 from watchkeeper.journal.reader import read_journal
 from watchkeeper.journal.sqlite import DatabaseError
 from watchkeeper.paths import Paths
 from watchkeeper.reconcile.belief import WINDOW_MS, believe, fills_since_ms, look, symbols_of
-from watchkeeper.reconcile.model import Belief, Plan, Policy
-from watchkeeper.reconcile.plan import order_questions, plan
+from watchkeeper.reconcile.model import Belief, Plan, Policy, Question
+from watchkeeper.reconcile.plan import plan
 from watchkeeper.venue.factory import open_venue
-from watchkeeper.venue.protocol import VenueError
+from watchkeeper.venue.protocol import Venue, VenueError
 
 
 def main(paths: Paths, as_json: bool) -> int:
@@ -39,25 +47,40 @@ async def _plan(paths: Paths) -> Plan:
     try:
         await venue.connect()
         account = await venue.account_id()
-        now_ms = venue.now_ms()
-        belief, since_ms = _believe(paths, config.name, account, now_ms)
-        symbols = (*config.symbols, *belief.positions)
-        snapshot = await look(venue, symbols, order_questions(belief), since_ms)
-        rules = {symbol: venue.rules(symbol) for symbol in symbols_of(belief, snapshot)}
-        return plan(belief, snapshot, now_ms, Policy.from_config(config, rules))
+        result = await _read(paths, config, venue, account, frozenset())
+        if result.questions:
+            result = await _read(paths, config, venue, account, result.questions)
+        return result
     finally:
         await venue.close()
 
 
-def _believe(paths: Paths, bot: str, account: str, now_ms: int) -> tuple[Belief, int]:
+async def _read(
+    paths: Paths,
+    config: BotConfig,
+    venue: Venue,
+    account: str,
+    questions: frozenset[Question],
+) -> Plan:
+    belief = _believe(paths, config.name, account, venue.now_ms(), questions)
+    snapshot = await look(venue, belief, config.symbols)
+    rules = {}
+    for symbol in symbols_of(belief, snapshot):
+        with contextlib.suppress(VenueError):  # one that the venue does not list has none
+            rules[symbol] = venue.rules(symbol)
+    return plan(belief, snapshot, venue.now_ms(), Policy.from_config(config, rules))
+
+
+def _believe(
+    paths: Paths, bot: str, account: str, now_ms: int, questions: frozenset[Question]
+) -> Belief:
     """The journal's belief read-only; an empty one where there is no journal yet."""
-    since_ms = now_ms - WINDOW_MS
     if not paths.journal.exists():
-        return Belief(bot=bot, account=account), since_ms
+        since_ms = now_ms - WINDOW_MS
+        return Belief(bot=bot, account=account, fills_since_ms=since_ms, questions=questions)
     reader = read_journal(paths.journal)
     try:
-        since_ms = fills_since_ms(reader, now_ms)
-        return believe(reader, since_ms - 1), since_ms
+        return believe(reader, fills_since_ms(reader, now_ms, questions), questions)
     finally:
         reader.close()
 

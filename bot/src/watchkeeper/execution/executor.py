@@ -1,17 +1,22 @@
 """The one program that sends orders.
 
-Everything that changes belief or stops happens under one lock, ``_protection``. An entry is sent
-outside it: while its answer is awaited, its fill may already arrive by stream and must get its
-stop at once.
+Three rules keep its tasks apart:
+
+* News of orders is booked as it arrives, without waiting for anything.
+* Whatever places, moves or cancels a stop holds one lock, ``_protection``.
+* A plan is made, and its belief written, without an await in between, and only when nothing was
+  booked since the venue was read. So reading, however slow, holds no lock: an entry's fill gets its
+  stop at once, even while a reconciliation waits for an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Coroutine
 from decimal import ROUND_FLOOR, Decimal
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -27,22 +32,33 @@ from watchkeeper.domain.model import (
     OrderKind,
     OrderState,
     OrderType,
-    Position,
     Tick,
 )
-from watchkeeper.execution.gate import Conditions, for_intent, general
+from watchkeeper.execution.gate import Conditions, for_exit, for_intent, general
 from watchkeeper.execution.stops import Stops
 from watchkeeper.journal.store import Journal, encode
-from watchkeeper.lease.host_lock import HostLock
-from watchkeeper.reconcile.apply import apply
+from watchkeeper.lease.host_lock import HostLock, LockLost
+from watchkeeper.reconcile.apply import apply, subject
 from watchkeeper.reconcile.belief import believe, fills_since_ms, look, symbols_of
-from watchkeeper.reconcile.model import Block, Plan, Policy
-from watchkeeper.reconcile.plan import order_questions, plan, protected
-from watchkeeper.reconcile.protection import desired_stop, protects, stop_at, trail
+from watchkeeper.reconcile.model import Block, Plan, Policy, Question
+from watchkeeper.reconcile.plan import plan, protected
+from watchkeeper.reconcile.protection import (
+    desired_stop,
+    protects,
+    repeatable,
+    right_size,
+    stop_at,
+    trail,
+)
 from watchkeeper.venue.protocol import (
+    ClockOff,
+    DuplicateClientId,
+    KeyProblem,
     Missing,
+    NotSent,
     OrderEvent,
     OrderRejected,
+    RateLimited,
     Snapshot,
     SymbolRules,
     Venue,
@@ -52,11 +68,19 @@ from watchkeeper.venue.protocol import (
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+T = TypeVar("T")
+
 CONSUMER = "executor"
 INTENT_POLL_S = 0.05
 TRAIL_POLL_S = 0.25
+LEASE_POLL_S = 1.0
+ENTRY_ANSWER_S = 1.0  # an entry without an answer is asked for this often meanwhile
 MAX_PASSES = 5  # of one reconciliation; what has not converged by then waits for the next
-RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # after a pass that left something unresolved
+MAX_READINGS = 8  # of one reconciliation, with those that were out of date when they came
+RETRY_S = (0.5, 2.0, 5.0, 10.0, 30.0)  # after a pass that left something unresolved
+# Foreign orders may come in floods, and a pass weighs about a twelfth of a minute's budget.
+REQUESTED_PASSES, REQUESTED_WINDOW_S = 3, 20.0
+DISCONNECTED_S = 30.0
 
 
 class LatestPrices(Protocol):
@@ -80,8 +104,17 @@ class Status(msgspec.Struct):
     last_reconciled_ms: int = 0
     reconciled: bool = False
     orders_sent: int = 0
-    unprotected_positions: int = 0
     blocks: tuple[Block, ...] = ()
+
+
+class _Reading(msgspec.Struct, frozen=True):
+    """What the venue said, and the belief it was asked with: its version, the beginning of the
+    window of trades, and the questions it is to answer."""
+
+    version: int
+    since_ms: int
+    questions: frozenset[Question]
+    snapshot: Snapshot
 
 
 class Executor:
@@ -109,102 +142,197 @@ class Executor:
         self._log = log
         self._alarm = alarm
         self._lock: HostLock | None = None
+        self._lease_lost = asyncio.Event()
         self._protection = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._sending: set[asyncio.Task[None]] = set()
+        self._urgent = False
+        self._working: set[asyncio.Task[Any]] = set()  # finish before the program ends
+        self._to_protect: set[str] = set()
         self._entries_from_ms = 0
         self._balance_known = False
         self._draining = False
-        self._stops = Stops(journal, venue, log, alarm, self._count_sent)
+        self._unread_since: float | None = None
+        self._foreign_stops: frozenset[str] = frozenset()  # symbols that others' stops protect
+        self._stops = Stops(
+            journal,
+            venue,
+            log,
+            alarm,
+            fence=self._fence,
+            sent=self._count_sent,
+            underwater_pct=config.protection.underwater_pct,
+        )
 
     # Start and end
 
-    async def start(self, account: str, lock: HostLock) -> None:
+    async def start(self, account: str, lock: HostLock, *, handed_over: bool = False) -> None:
         """Take over the account: the lock is held, nobody else here sends.
 
         The epoch is raised above the journal's and every one seen at the venue, before anything
         is sent.
 
+        Args:
+            account: as the venue reports it.
+            lock: held by the caller.
+            handed_over: another process held the lock a moment ago.
+
         Raises:
             DatabaseError: the journal is about another account.
+            LockLost: the lock is not held.
         """
         self._lock = lock
+        self._fence()
         self._journal.bind_account(account)
         self.status.account = account
-        first = await self._look()
+        first = await self._read(frozenset(), protective=True)
         seen = [
             parts.epoch
-            for part in (first.orders, first.stops)
+            for part in (first.snapshot.orders, first.snapshot.stops)
             if not isinstance(part, Missing)
             for order in part
             if (parts := decode(order.client_id)) is not None
         ]
+        if handed_over or (not self._journal.epoch and seen):
+            # An order that another process signed, and this journal does not know, may still land.
+            self._entries_from_ms = self._venue.now_ms() + self._config.venue.recv_window_ms
         self.status.epoch = self._journal.raise_epoch(*seen)
         self._log.info("lease_taken", account=account, epoch=self.status.epoch)
-        await self.reconcile(first)
+        await self.reconcile(first, protective=True)
 
     async def run(self) -> None:
-        """Work until cancelled."""
-        await asyncio.gather(
-            self._follow_events(), self._follow_intents(), self._keep_reconciled(), self._trail()
-        )
+        """Work until cancelled.
+
+        Raises:
+            LockLost: somebody else may hold the lease; nothing more is sent.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for work in (
+                    self._follow_events(),
+                    self._follow_intents(),
+                    self._keep_reconciled(),
+                    self._trail(),
+                    self._watch_lease(),
+                ):
+                    group.create_task(work)
+        except BaseExceptionGroup as failed:
+            # One has failed and ended the others; the first tells why.
+            raise failed.exceptions[0] from None
 
     async def drain(self, timeout_s: float) -> None:
-        """Let orders in flight finish; what does not is parked in the journal as it stands."""
+        """Let orders in flight and stops being moved finish; an order without an answer by then
+        is parked in the journal as it stands."""
         self._draining = True
-        if self._sending:
-            await asyncio.wait(self._sending, timeout=timeout_s)
-        async with self._protection:
-            pass  # a stop being moved is moved
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        # What ends may start something: an entry's fill needs its stop.
+        while self._working and (left_s := deadline - loop.time()) > 0:
+            await asyncio.wait(self._working, timeout=left_s)
+        parked = list(self._working)
+        for task in parked:
+            task.cancel()
+        await asyncio.gather(*parked, return_exceptions=True)
+
+    # Lease
+
+    def _fence(self) -> None:
+        """Raises:
+        LockLost: the lease is not held; nothing may be sent.
+        """
+        if self._lock is None:
+            raise LockLost("the lease was never taken")
+        try:
+            self._lock.check()
+        except LockLost:
+            self._lease_lost.set()
+            raise
+
+    async def _watch_lease(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lease_lost.wait(), LEASE_POLL_S)
+            try:
+                self._fence()
+            except LockLost as error:
+                self._alarm("lease-contended", str(error), epoch=self.status.epoch)
+                raise
 
     # Reconciliation
 
-    async def reconcile(self, first: Snapshot | None = None) -> None:
-        """Read, compare and repair until nothing is left to do. Never raises a VenueError."""
+    async def reconcile(self, first: _Reading | None = None, *, protective: bool = False) -> None:
+        """Read, compare and repair until nothing is left to do. Never raises a VenueError.
+
+        Args:
+            first: a reading made already.
+            protective: a position may be bare: use the whole rate budget.
+        """
+        reading, questions = first, frozenset[Question]()
+        done: Plan | None = None
+        passes = 0
+        for _ in range(MAX_READINGS):
+            reading = reading or await self._read(questions, protective=protective or passes > 0)
+            result = await self._uncancelled(self._judge(reading))
+            reading = None
+            if result is None:
+                continue
+            stuck = done is not None and _shape(result) == _shape(done)
+            done, questions, passes = result, result.questions, passes + 1
+            # What did not help a moment ago is tried again later, with growing delay.
+            if result.converged or stuck or passes == MAX_PASSES:
+                break
+        self._conclude(done)
+
+    async def _read(self, questions: frozenset[Question], *, protective: bool) -> _Reading:
+        since_ms = fills_since_ms(self._journal, self._venue.now_ms(), questions)
+        version, belief = self._journal.version, believe(self._journal, since_ms, questions)
+        snapshot = await look(self._venue, belief, self._config.symbols, protective=protective)
+        return _Reading(version, since_ms, questions, snapshot)
+
+    async def _judge(self, reading: _Reading) -> Plan | None:
+        """Plan and carry out. None: something was booked since the reading began, which it may
+        or may not show; read again."""
         async with self._protection:
-            snapshot, done = first, Plan()
-            for _ in range(MAX_PASSES):
-                snapshot = snapshot or await self._look()
-                done = await self._pass(snapshot)
-                self._note(snapshot, done)
-                if done.converged:
-                    break
-                snapshot = None
-            self._conclude(done)
-
-    async def _look(self) -> Snapshot:
-        belief_since = fills_since_ms(self._journal, self._venue.now_ms())
-        orders = order_questions(believe(self._journal, belief_since))
-        symbols = (*self._config.symbols, *(p.symbol for p in self._journal.positions()))
-        return await look(self._venue, symbols, orders, belief_since)
-
-    async def _pass(self, snapshot: Snapshot) -> Plan:
-        now_ms = self._venue.now_ms()
-        # Trades kept from a little before the snapshot's window: the edge belongs to both.
-        belief = believe(self._journal, fills_since_ms(self._journal, now_ms) - 1)
-        policy = Policy.from_config(self._config, self._rules(symbols_of(belief, snapshot)))
-        result = plan(belief, snapshot, now_ms, policy)
-        if not isinstance(snapshot.balances, Missing):
-            self._journal.save_balances(snapshot.balances)
-        for action in result.actions:
-            self._log.info(
-                "reconcile", row=action.row, action=type(action).__name__, why=action.why
+            if self._journal.version != reading.version:
+                return None
+            now_ms, snapshot = self._venue.now_ms(), reading.snapshot
+            belief = believe(self._journal, reading.since_ms, reading.questions)
+            rules = self._rules(symbols_of(belief, snapshot))
+            result = plan(belief, snapshot, now_ms, Policy.from_config(self._config, rules))
+            if not isinstance(snapshot.balances, Missing):
+                self._journal.save_balances(snapshot.balances)
+            for action in result.actions:
+                self._log.info(
+                    "reconcile", row=action.row, action=type(action).__name__, why=action.why
+                )
+            known_blocks = self.status.blocks
+            self._note(snapshot, result)
+            await apply(
+                result,
+                self._journal,
+                self._stops,
+                self._alarm,
+                self._publish_fill,
+                now_ms=now_ms,
+                known_blocks=known_blocks,
             )
-        await apply(
-            result, self._journal, self._stops, self._alarm, self._publish_fill, now_ms=now_ms
-        )
-        return result
+            return result
 
     def _note(self, snapshot: Snapshot, done: Plan) -> None:
         self.status.blocks = done.blocks
         self._balance_known = not isinstance(snapshot.balances, Missing)
         if isinstance(snapshot.positions, Missing) or isinstance(snapshot.stops, Missing):
             return
-        covered = protected(snapshot.positions, snapshot.stops)
-        self.status.unprotected_positions = sum(not safe for safe in covered.values())
+        foreign = tuple(s for s in snapshot.stops if self._journal.order(s.client_id) is None)
+        covered = protected(snapshot.positions, foreign)
+        self._foreign_stops = frozenset(symbol for symbol, safe in covered.items() if safe)
 
-    def _conclude(self, done: Plan) -> None:
+    def _conclude(self, done: Plan | None) -> None:
+        if done is None:
+            self._log.info("readings_out_of_date")
+            self.request_reconciliation()
+            return
         unread = any(not b.symbol and b.row == "P6" for b in done.blocks)
+        self._watch_connection(unread=unread)
         if done.converged and not unread:
             if not self.status.reconciled:
                 self._log.info("reconciled", epoch=self.status.epoch, rows=done.rows())
@@ -216,65 +344,92 @@ class Executor:
                 "not_reconciled", converged=done.converged, blocks=[b.reason for b in done.blocks]
             )
 
+    def _watch_connection(self, *, unread: bool) -> None:
+        now = asyncio.get_running_loop().time()
+        if not unread:
+            self._unread_since = None
+        elif self._unread_since is None:
+            self._unread_since = now
+        elif now - self._unread_since >= DISCONNECTED_S:
+            self._unread_since = now  # told again every time it has lasted as long
+            self._alarm("venue-disconnected", f"nothing can be read for {DISCONNECTED_S:g} s")
+
     async def _keep_reconciled(self) -> None:
         failures = 0
+        recent: deque[float] = deque(maxlen=REQUESTED_PASSES)
         while True:
             settled = self.status.reconciled and not self.status.blocks
             failures = 0 if settled else failures + 1
-            delay_s = (
+            urgent = await self._turn(
                 self._config.reconcile.interval_ms / 1000
                 if settled
-                else RETRY_S[min(failures, len(RETRY_S)) - 1]
+                else RETRY_S[min(failures, len(RETRY_S)) - 1],
+                recent,
             )
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), delay_s)
-            self._wake.clear()
+            recent.append(asyncio.get_running_loop().time())
             try:
                 await self._venue.measure_clock()
             except VenueError as error:
                 self._log.warning("clock_unmeasured", error=str(error))
-            await self.reconcile()
+            await self.reconcile(protective=urgent)
 
-    def request_reconciliation(self) -> None:
-        """Another pass as soon as possible; several requests become one."""
+    async def _turn(self, delay_s: float, recent: deque[float]) -> bool:
+        """Wait for the next pass: ``delay_s``, or less when one is requested.
+
+        Returns:
+            Whether a position may be bare. Such a request does not wait for its turn.
+        """
+        loop = asyncio.get_running_loop()
+        due = loop.time() + delay_s
+        while not self._urgent and (left_s := due - loop.time()) > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), left_s)
+                self._wake.clear()
+                full = len(recent) == recent.maxlen
+                due = min(due, recent[0] + REQUESTED_WINDOW_S if full else loop.time())
+        urgent, self._urgent = self._urgent, False
+        self._wake.clear()
+        return urgent
+
+    def request_reconciliation(self, *, urgent: bool = False) -> None:
+        """Another pass soon; several requests become one. ``urgent``: a position may be bare."""
+        self._urgent = self._urgent or urgent
         self._wake.set()
 
     def _rules(self, symbols: frozenset[str]) -> dict[str, SymbolRules]:
-        return {symbol: self._venue.rules(symbol) for symbol in symbols}
+        return {s: rules for s in symbols if (rules := self._rule(s)) is not None}
 
-    # Private stream
+    def _rule(self, symbol: str) -> SymbolRules | None:
+        """What the venue accepts; None for a symbol that it does not list, or no more (A6)."""
+        try:
+            return self._venue.rules(symbol)
+        except VenueError as error:
+            self._log.warning("symbol_without_rules", symbol=symbol, error=str(error))
+            return None
+
+    # News of orders
 
     async def _follow_events(self) -> None:
         async for event in self._venue.events():
-            if not isinstance(event, OrderEvent):
+            if isinstance(event, OrderEvent):
+                self._book(event.order, event.fill)
+            else:
                 self._log.info("private_stream_live")
                 self.request_reconciliation()
-                continue
-            await self._on_order(event.order, event.fill)
 
-    async def _on_order(self, news: Order, fill: Fill | None) -> None:
-        """An order moved: book it, and protect what it filled."""
-        async with self._protection:
-            known = self._journal.order(news.client_id)
-            if known is None and news.venue_id:
-                known = self._journal.order_by_venue_id(news.venue_id)
-            if known is None:
-                self._log.info("foreign_order", symbol=news.symbol, venue_id=news.venue_id)
-                self.request_reconciliation()
-                return
-            await self._advance(known, news, fill)
-
-    async def _advance(self, known: Order, news: Order, fill: Fill | None) -> None:
+    def _book(self, news: Order, fill: Fill | None = None) -> None:
+        """Book what was heard of an order, at once, and see to the protection of what it filled."""
+        known = self._journal.order(news.client_id)
+        if known is None:
+            self._log.info("foreign_order", symbol=news.symbol, venue_id=news.venue_id)
+            self.request_reconciliation()
+            return
         with self._journal.transaction():
-            merged = self._journal.advance_order(
-                msgspec.structs.replace(news, client_id=known.client_id)
-            )
-            fresh = fill is not None and self._journal.record_fill(
-                msgspec.structs.replace(fill, client_id=known.client_id)
-            )
+            merged = self._journal.advance_order(news) or known
+            fresh = fill is not None and self._journal.record_fill(fill)
         if fill is not None and fresh:
             self._publish_fill(fill)
-        if merged is None or merged == known:
+        if merged == known:
             return
         self._log.info(
             "order", client_id=merged.client_id, state=merged.state, filled=str(merged.filled)
@@ -282,7 +437,7 @@ class Executor:
         if merged.filled > known.filled or (
             merged.kind is OrderKind.STOP and merged.state.is_terminal
         ):
-            await self._protect(merged.symbol)
+            self._protect_soon(merged.symbol)
 
     def _publish_fill(self, fill: Fill) -> None:
         try:
@@ -291,23 +446,51 @@ class Executor:
             # The journal has it; whoever listens reads positions there.
             self._log.error("bus_unavailable", topic=FILLS, error=str(error))
 
+    # Protection
+
+    def _protect_soon(self, symbol: str) -> None:
+        """As soon as no other stop is being moved. Fills booked until then share one stop."""
+        if symbol not in self._to_protect:
+            self._to_protect.add(symbol)
+            self._start(self._protect_in_turn(symbol))
+
+    async def _protect_in_turn(self, symbol: str) -> None:
+        async with self._protection:
+            self._to_protect.discard(symbol)
+            await self._protect(symbol)
+
     async def _protect(self, symbol: str) -> None:
         """One right stop for what the journal believes. The lock is held."""
         position = self._journal.position(symbol)
-        resting = tuple(
-            o
-            for o in self._journal.orders()
-            if o.symbol == symbol and o.kind is OrderKind.STOP and not o.state.is_unconfirmed
-        )
+        stops = self._stop_orders(symbol)
+        resting = tuple(s for s in stops if not s.state.is_unconfirmed)
         if position is None:
-            await asyncio.gather(*(self._stops.cancel(stop) for stop in resting))
+            gone = await asyncio.gather(*(self._stops.cancel(stop) for stop in resting))
             self._log.info("flat", symbol=symbol)
+            if len(resting) < len(stops) or not all(gone):
+                self.request_reconciliation()
             return
-        if any(protects(s, position) and s.quantity == position.quantity for s in resting):
+        if position.external and self._config.protection.external_positions == "freeze":
             return
-        price = desired_stop(position, self._config.protection, self._venue.rules(symbol))
-        if price is None or not await self._stops.replace(position, price, resting):
-            self.request_reconciliation()
+        if any(stop.filled > ZERO for stop in stops):
+            # It has triggered and is a market order now; its end decides what is left to protect.
+            self.request_reconciliation(urgent=True)
+            return
+        rules = self._rule(symbol)
+        tolerance = rules.quantity_step if rules else ZERO
+        if any(protects(s, position) and right_size(s, position, tolerance) for s in resting):
+            return
+        price = desired_stop(position, self._config.protection, rules)
+        if price is None or not await self._stops.replace(
+            position, price, resting, repeatable(stops, position, price)
+        ):
+            self.request_reconciliation(urgent=True)
+
+    def _stop_orders(self, symbol: str) -> tuple[Order, ...]:
+        """Every stop of ours in ``symbol`` that may rest."""
+        return tuple(
+            o for o in self._journal.orders() if o.symbol == symbol and o.kind is OrderKind.STOP
+        )
 
     # Intents
 
@@ -363,10 +546,11 @@ class Executor:
         return general(self._config, self.conditions())
 
     def _consider(self, intent: Intent) -> None:
+        """Turn an intent into an order, durable when this returns, or refuse it."""
         if self._journal.order_for_intent(intent.intent_id) is not None:
             return  # a message delivered twice
         if intent.action == "exit":
-            self._start(self._exit(intent))
+            self._consider_exit(intent)
             return
         tick = self._prices.get(intent.symbol)
         reasons = for_intent(self._config, self.conditions(), intent, tick)
@@ -374,9 +558,20 @@ class Executor:
             self._refuse(intent, reasons)
             return
         order = self._entry(intent, tick)
-        if order is None:
+        if order is not None:
+            self._start(self._send_entry(order))
+
+    def _consider_exit(self, intent: Intent) -> None:
+        position = self._journal.position(intent.symbol)
+        reasons = for_exit(self.conditions(), intent)
+        if reasons or position is None:
+            self._refuse(intent, reasons)
             return
-        self._start(self._send_entry(order))
+        order = self._stops.intended_close(position, intent.intent_id)
+        self._journal.record_decision(
+            order.created_ms, "exit", order.client_id, "send", {"intent": intent}
+        )
+        self._start(self._exit(order, intent.reason or "exit intent"))
 
     def _refuse(self, intent: Intent, reasons: list[str]) -> None:
         self._log.info("intent_refused", intent=intent.intent_id, symbol=intent.symbol, by=reasons)
@@ -384,24 +579,33 @@ class Executor:
             self._venue.now_ms(), "gate", intent.intent_id, "refused", {"by": reasons}
         )
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _start(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
+        """Work that is let finish when the program ends."""
         task = asyncio.create_task(work)
-        self._sending.add(task)
-        task.add_done_callback(self._sent_done)
+        self._working.add(task)
+        task.add_done_callback(self._ended)
+        return task
 
-    def _sent_done(self, task: asyncio.Task[None]) -> None:
-        self._sending.discard(task)
+    async def _uncancelled(self, work: Coroutine[None, None, T]) -> T:
+        """Await ``work``; it goes on when the waiting task is cancelled."""
+        return await asyncio.shield(self._start(work))
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._working.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("sending_failed", exc_info=error)
-            self.request_reconciliation()
+            self._log.error("work_failed", exc_info=error)
+            self.request_reconciliation(urgent=True)
 
     def _entry(self, intent: Intent, tick: Tick) -> Order | None:
         """The order for an intent, durable in the journal; None when it cannot be sized."""
-        rules = self._venue.rules(intent.symbol)
+        rules = self._rule(intent.symbol)
+        if rules is None:
+            self._refuse(intent, [f"the venue does not list {intent.symbol}"])
+            return None
         price = tick.mark or tick.last
         wanted = intent.quantity or self._config.risk.order_quote_value / price
         limit = self._config.risk.max_position_quote_value / price
-        quantity = _floor(min(wanted, limit), rules.quantity_step)
+        quantity = _floor(min(wanted, limit, rules.max_quantity or limit), rules.quantity_step)
         if quantity < rules.min_quantity or quantity * price < rules.min_notional:
             smallest = f"{rules.min_quantity} or {rules.min_notional} in quote"
             self._refuse(
@@ -436,51 +640,87 @@ class Executor:
         return order
 
     async def _send_entry(self, order: Order) -> None:
-        if self._lock is not None:
-            self._lock.check()
+        # The timestamp comes before the lease is checked: should this process be paused in
+        # between, the venue refuses the order as too old.
+        timestamp_ms = self._venue.now_ms()
+        self._fence()
         self._count_sent()
         self._log.info(
             "entry", client_id=order.client_id, symbol=order.symbol, quantity=str(order.quantity)
         )
+        sending = asyncio.ensure_future(self._venue.create_order(order, timestamp_ms=timestamp_ms))
         try:
-            answer = await self._venue.create_order(order)
-        except OrderRejected as error:
-            answer = msgspec.structs.replace(
-                order,
-                state=OrderState.REJECTED,
-                reject_reason=str(error),
-                updated_ms=self._venue.now_ms(),
-            )
-            self._alarm(
-                "order-rejected",
-                f"the venue refused an entry in {order.symbol}: {error}",
-                client_id=order.client_id,
-                code=error.code,
-            )
+            while not (await asyncio.wait({sending}, timeout=ENTRY_ANSWER_S))[0]:
+                if await self._found(order):
+                    return
+            self._book(sending.result())
+        except (OrderRejected, RateLimited, KeyProblem, ClockOff, NotSent) as error:
+            self._entry_refused(order, error)
         except VenueError as error:
-            answer = msgspec.structs.replace(order, state=OrderState.UNKNOWN)
-            self._log.warning("entry_unknown", client_id=order.client_id, error=str(error))
-            self.request_reconciliation()
-        async with self._protection:
-            await self._advance(order, answer, None)
+            self._entry_unknown(order, error)
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
-    async def _exit(self, intent: Intent) -> None:
+    async def _found(self, order: Order) -> bool:
+        """Ask for an entry whose answer is late. True: how it ended is known."""
+        try:
+            async with asyncio.timeout(ENTRY_ANSWER_S):
+                found = await self._venue.fetch_order(order)
+        except (VenueError, TimeoutError):
+            return False
+        if not isinstance(found, Order):
+            return False
+        self._book(found)
+        return found.state.is_terminal
+
+    def _entry_refused(self, order: Order, error: VenueError) -> None:
+        """The venue said no, or never heard of it: no order exists (O4)."""
+        if isinstance(error, DuplicateClientId):
+            # Of what was sent once, something is there already.
+            self._entry_unknown(order, error)
+            return
+        state = OrderState.EXPIRED if isinstance(error, NotSent) else OrderState.REJECTED
+        self._book(
+            msgspec.structs.replace(
+                order, state=state, reject_reason=str(error), updated_ms=self._venue.now_ms()
+            )
+        )
+        self._log.warning("entry_refused", client_id=order.client_id, error=str(error))
+        fields = {"client_id": order.client_id, "code": error.code}
+        if isinstance(error, KeyProblem):
+            self._alarm("venue-key-problem", str(error), **fields)
+        elif isinstance(error, OrderRejected):
+            self._alarm(
+                "order-rejected", f"the venue refused an entry in {order.symbol}: {error}", **fields
+            )
+        elif isinstance(error, ClockOff):
+            self.request_reconciliation()  # which measures the clock
+
+    def _entry_unknown(self, order: Order, error: VenueError) -> None:
+        """Neither sent again nor taken for rejected (O2, O3)."""
+        self._log.warning("entry_unknown", client_id=order.client_id, error=str(error))
+        self._book(msgspec.structs.replace(order, state=OrderState.UNKNOWN))
+        self.request_reconciliation(urgent=True)
+
+    async def _exit(self, order: Order, why: str) -> None:
         async with self._protection:
-            position = self._journal.position(intent.symbol)
-            if position is None or position.side is intent.side or position.external:
-                self._refuse(intent, ["no position of the bot's own to leave"])
+            position = self._journal.position(order.symbol)
+            current = self._journal.order(order.client_id)
+            if current is None or not current.state.is_unconfirmed or current.filled > ZERO:
+                return  # reconciliation has already decided about it
+            if position is None or position.side is order.side:
+                self._journal.advance_order(
+                    msgspec.structs.replace(
+                        order, state=OrderState.EXPIRED, reject_reason="nothing was left to leave"
+                    )
+                )
                 return
-            if any(
-                o.symbol == intent.symbol and o.kind is OrderKind.EXIT
-                for o in self._journal.orders()
-            ):
-                self._refuse(intent, ["an exit is in flight"])
-                return
-            await self._stops.close(position, intent.reason or "exit intent", intent.intent_id)
-            if self._journal.position(intent.symbol) is None:
-                await self._protect(intent.symbol)  # the stop has nothing left to protect (S16)
+            await self._stops.close(position, why, client_id=order.client_id)
+            if self._journal.position(order.symbol) is None:
+                await self._protect(order.symbol)  # the stop has nothing left to protect (S16)
             else:
-                self.request_reconciliation()
+                self.request_reconciliation(urgent=True)
 
     # Trailing stops
 
@@ -493,22 +733,25 @@ class Executor:
                 tick = self._prices.get(position.symbol)
                 if tick is None or position.external or not self._fresh(tick):
                     continue
-                await self._trail_one(position.symbol, tick.mark or tick.last)
+                await self._uncancelled(self._trail_one(position.symbol, tick.mark or tick.last))
 
     async def _trail_one(self, symbol: str, price: Decimal) -> None:
         async with self._protection:
             position = self._journal.position(symbol)
             if position is None:
                 return
-            best, moved = trail(position, price, self._config.protection, self._venue.rules(symbol))
+            best, moved = trail(position, price, self._config.protection, self._rule(symbol))
             if best != position.best_price:
                 position = msgspec.structs.replace(position, best_price=best)
                 self._journal.save_position(position)
             if moved is None:
                 return
-            old = _resting_stops(self._journal, position)
-            if old:  # without one the position is reconciliation's first concern, not this one's
-                await self._stops.replace(position, moved, old)
+            stops = self._stop_orders(symbol)
+            # Without one right stop the position is reconciliation's concern, not this one's.
+            if len(stops) != 1 or not protects(stops[0], position):
+                return
+            if not await self._stops.replace(position, moved, stops):
+                self.request_reconciliation(urgent=True)
 
     def _fresh(self, tick: Tick) -> bool:
         return self._venue.now_ms() - tick.venue_ms <= self._config.data.max_age_ms
@@ -530,7 +773,7 @@ class Executor:
             "open_orders": len(live),
             "unknown_orders": sum(o.state.is_unconfirmed for o in live),
             "positions": len(self._journal.positions()),
-            "unprotected_positions": self.status.unprotected_positions,
+            "unprotected_positions": self._unprotected(),
             "queue_depth": self._depth(),
             "last_tick_ms": max(ticks, default=0),
             "clock_offset_ms": self._venue.clock_offset_ms,
@@ -539,6 +782,11 @@ class Executor:
             "orders_sent": self.status.orders_sent,
         }
 
+    def _unprotected(self) -> int:
+        """Positions for which no stop of at least their size is known to rest."""
+        covered = protected(self._journal.positions(), self._journal.orders())
+        return sum(not safe for s, safe in covered.items() if s not in self._foreign_stops)
+
     def _depth(self) -> int:
         try:
             return self._bus.depth(INTENTS, CONSUMER)
@@ -546,10 +794,11 @@ class Executor:
             return -1  # unknown, which is not empty
 
 
-def _resting_stops(journal: Journal, position: Position) -> tuple[Order, ...]:
-    return tuple(
-        o for o in journal.orders() if protects(o, position) and not o.state.is_unconfirmed
-    )
+def _shape(done: Plan) -> list[tuple[str, type, str]]:
+    """What a plan does, without the details in which a repeated one differs."""
+    return [(a.row, type(a), subject(a)) for a in done.actions] + [
+        (q.symbol, Question, f"{q.believed} {q.there}") for q in done.questions
+    ]
 
 
 def _floor(value: Decimal, step: Decimal) -> Decimal:

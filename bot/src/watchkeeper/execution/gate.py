@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from watchkeeper.config import BotConfig
-from watchkeeper.domain.model import Intent, Order, Position, Tick
+from watchkeeper.domain.model import Intent, Order, OrderKind, Position, Tick
 from watchkeeper.reconcile.model import Block
 
 
@@ -63,7 +63,36 @@ def for_intent(config: BotConfig, now: Conditions, intent: Intent, tick: Tick | 
     entries = [o for o in now.live_orders if o.kind is not None and o.kind.increases_exposure]
     if any(o.symbol == symbol for o in entries):
         reasons.append(f"an entry for {symbol} is in flight")
+    if _closing(now, symbol):
+        # Should it land late, it would close what is opened now.
+        reasons.append(f"a close for {symbol} is in flight")
+    if intent.action != "enter":
+        reasons.append(f"action {intent.action!r} is neither 'enter' nor 'exit'")
+    if intent.stop_price is not None and tick is not None:
+        price = tick.mark or tick.last
+        if (price - intent.stop_price) * intent.side.sign <= 0 or intent.stop_price <= 0:
+            reasons.append(f"its stop {intent.stop_price} would fire at once, the price is {price}")
     pending = {o.symbol for o in entries} | {p.symbol for p in now.positions}
     if len(pending | {symbol}) > config.risk.max_open_positions:
         reasons.append(f"risk.max_open_positions is {config.risk.max_open_positions}")
     return reasons
+
+
+def for_exit(now: Conditions, intent: Intent) -> list[str]:
+    """Reasons that hold back an exit. It only reduces, so no general reason counts."""
+    reasons = []
+    symbol = intent.symbol
+    position = next((p for p in now.positions if p.symbol == symbol), None)
+    if position is None or position.side is intent.side or position.external:
+        reasons.append("no position of the bot's own to leave")
+    if intent.expires_ms <= now.now_ms:
+        reasons.append(f"the intent expired {now.now_ms - intent.expires_ms} ms ago")
+    if _closing(now, symbol):
+        reasons.append(f"a close for {symbol} is in flight")
+    return reasons
+
+
+def _closing(now: Conditions, symbol: str) -> bool:
+    return any(
+        o.symbol == symbol and o.kind in (OrderKind.EXIT, OrderKind.CLOSE) for o in now.live_orders
+    )

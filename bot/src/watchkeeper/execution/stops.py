@@ -12,22 +12,41 @@ import msgspec
 from watchkeeper.domain.alarm import Alarm
 from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Position
 from watchkeeper.journal.store import Journal
+from watchkeeper.reconcile.protection import loss_pct, tighter
 from watchkeeper.venue.protocol import (
+    ClockOff,
     DuplicateClientId,
     NotFound,
+    NotSent,
     OrderRejected,
     OutcomeUnknown,
     Venue,
     VenueError,
+    VenueUnavailable,
     WouldTrigger,
 )
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+# How long a protective call may stay without an answer before it is looked up and sent again.
+# Far above a venue's latency, far below the request timeout: meanwhile a position may be bare.
+ANSWER_S = 2.0
+ATTEMPTS = 2
+
 
 class Stops:
-    """Every stop of one bot goes through here. Callers hold the executor's protection lock."""
+    """Every stop of one bot goes through here. Callers hold the executor's protection lock.
+
+    Args:
+        journal: every order is durable in it before it is sent.
+        venue: where stops rest.
+        log: for people.
+        alarm: for people who are asleep.
+        fence: raises when the lease is lost; called before anything is sent.
+        sent: called with each order that is sent.
+        underwater_pct: from this loss on a position is not closed without a person (P16).
+    """
 
     def __init__(
         self,
@@ -35,13 +54,18 @@ class Stops:
         venue: Venue,
         log: FilteringBoundLogger,
         alarm: Alarm,
+        *,
+        fence: Callable[[], None],
         sent: Callable[[], None] = lambda: None,
+        underwater_pct: Decimal,
     ) -> None:
         self._journal = journal
         self._venue = venue
         self._log = log
         self._alarm = alarm
+        self._fence = fence
         self._sent = sent
+        self._underwater_pct = underwater_pct
 
     async def place(self, position: Position, stop_price: Decimal, client_id: str = "") -> bool:
         """Let a stop for the whole position rest. True: it does.
@@ -49,14 +73,22 @@ class Stops:
         A stop whose price the market has passed already closes the position instead, as it would
         have done (S14). False: no stop rests and why was logged and alarmed; the next pass tries
         again.
+
+        Args:
+            position: what it is for.
+            stop_price: where it goes, a multiple of the symbol's step.
+            client_id: of an earlier, unconfirmed send of the same stop, which this one repeats.
         """
         order = self._intended(position, stop_price, client_id)
         try:
             placed = await self._send(order)
         except WouldTrigger as error:
             self._reject(order, str(error))
-            self._log.warning("stop_would_trigger", symbol=order.symbol, stop=str(stop_price))
-            await self.close(position, f"its stop {stop_price} was already through the market")
+            await self._passed(position, stop_price)
+            return False
+        except DuplicateClientId as error:
+            # An earlier send arrived and is not shown yet. Unconfirmed, not refused.
+            self._log.warning("stop_unconfirmed", client_id=order.client_id, error=str(error))
             return False
         except OrderRejected as error:
             self._reject(order, str(error))
@@ -71,41 +103,87 @@ class Stops:
         except VenueError as error:
             self._log.error("stop_unconfirmed", client_id=order.client_id, error=str(error))
             return False
-        self._journal_placed(placed)
-        return True
+        return self._journal_placed(placed)
 
     async def replace(
-        self, position: Position, stop_price: Decimal, old: tuple[Order, ...]
+        self, position: Position, stop_price: Decimal, old: tuple[Order, ...], client_id: str = ""
     ) -> bool:
-        """Move the stop: the new one rests before any old one goes (S7, S9)."""
-        if not await self.place(position, stop_price):
-            return False
-        await asyncio.gather(*(self.cancel(order) for order in old))
-        return True
+        """Move the stop: the new one rests before any old one goes (S7, S9).
 
-    async def cancel(self, order: Order) -> None:
-        """Cancel one order; an order that is gone already is asked for how it ended."""
+        True: exactly the new one rests. False: it does not rest, or an old one may still do.
+        """
+        if not await self.place(position, stop_price, client_id):
+            return False
+        return all(await asyncio.gather(*(self.cancel(order) for order in old)))
+
+    async def cancel(self, order: Order) -> bool:
+        """Cancel one order; an order that is gone already is asked for how it ended.
+
+        True: it rests no more. False: it may; never assumed cancelled (O14).
+        """
+        self._fence()
         try:
-            await self._venue.cancel_order(order)
+            async with asyncio.timeout(ANSWER_S):
+                await self._venue.cancel_order(order)
             news: Order | NotFound = msgspec.structs.replace(
                 order, state=OrderState.CANCELLED, updated_ms=self._venue.now_ms()
             )
         except OrderRejected:
             try:
-                news = await self._venue.fetch_order(order)
+                news = await self._ask(order)
             except VenueError as error:
                 self._log.warning("cancel_unresolved", client_id=order.client_id, error=str(error))
-                return
-        except VenueError as error:
-            # O14: never assumed cancelled; the next pass sees whether it still rests.
+                return False
+        except (VenueError, TimeoutError) as error:
             self._log.warning("cancel_unresolved", client_id=order.client_id, error=str(error))
-            return
-        if not isinstance(news, NotFound):
-            self._journal.advance_order(news)
-        self._log.info("order_cancelled", client_id=order.client_id, symbol=order.symbol)
+            return False
+        if isinstance(news, NotFound):
+            return False
+        self._journal.advance_order(news)
+        self._log.info(
+            "order_cancelled", client_id=order.client_id, symbol=order.symbol, state=news.state
+        )
+        return news.state.is_terminal
 
-    async def close(self, position: Position, why: str, intent_id: str = "") -> None:
-        """Leave ``position`` at market, reduce-only."""
+    async def close(
+        self, position: Position, why: str, intent_id: str = "", client_id: str = ""
+    ) -> None:
+        """Leave ``position`` at market, reduce-only. Reading the position again tells how it went.
+
+        Args:
+            position: what to leave.
+            why: for the log.
+            intent_id: of the strategy's wish, if it was one.
+            client_id: of an order that is already in the journal and was never sent.
+        """
+        order = self._journal.order(client_id) if client_id else None
+        if order is None:
+            order = self.intended_close(position, intent_id)
+        self._log.info("closing", symbol=position.symbol, client_id=order.client_id, why=why)
+        timestamp_ms = self._venue.now_ms()
+        self._fence()
+        self._sent()
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                done: Order | NotFound = await self._venue.create_order(
+                    order, timestamp_ms=timestamp_ms
+                )
+        except OrderRejected as error:
+            self._reject(order, str(error))
+            self._log.warning("close_rejected", client_id=order.client_id, error=str(error))
+            return
+        except (VenueError, TimeoutError) as error:
+            self._log.error("close_unconfirmed", client_id=order.client_id, error=str(error))
+            try:
+                done = await self._ask(order)
+            except VenueError as problem:
+                self._log.error("close_unresolved", client_id=order.client_id, error=str(problem))
+                return
+        if isinstance(done, Order):
+            self._journal.advance_order(done)
+
+    def intended_close(self, position: Position, intent_id: str = "") -> Order:
+        """The order that leaves ``position``, durable in the journal."""
         with self._journal.transaction():
             order = Order(
                 client_id=self._journal.next_client_id(OrderKind.EXIT),
@@ -120,19 +198,7 @@ class Stops:
                 created_ms=self._venue.now_ms(),
             )
             self._journal.record_order(order)
-        self._log.info("closing", symbol=position.symbol, client_id=order.client_id, why=why)
-        self._sent()
-        try:
-            done = await self._venue.create_order(order)
-        except OrderRejected as error:
-            self._reject(order, str(error))
-            self._log.warning("close_rejected", client_id=order.client_id, error=str(error))
-            return
-        except VenueError as error:
-            # Decided by reading the position again (S15), in the next pass.
-            self._log.error("close_unconfirmed", client_id=order.client_id, error=str(error))
-            return
-        self._journal.advance_order(done)
+        return order
 
     def _intended(self, position: Position, stop_price: Decimal, client_id: str) -> Order:
         if client_id and (known := self._journal.order(client_id)) is not None:
@@ -161,40 +227,97 @@ class Stops:
         Raises:
             VenueError: what the last attempt met.
         """
-        for last in (False, True):
+        problem: VenueError = OutcomeUnknown(f"{order.client_id}: not sent")
+        for _ in range(ATTEMPTS):
+            timestamp_ms = self._venue.now_ms()
+            self._fence()
             self._sent()
             try:
-                return await self._venue.create_order(order)
-            except DuplicateClientId:
-                found = await self._venue.fetch_order(order)
-                if isinstance(found, Order):
-                    return found
-                raise
-            except OutcomeUnknown:
-                found = await self._venue.fetch_order(order)
-                if isinstance(found, Order):
-                    return found
-                if last:
-                    raise
-        raise AssertionError("unreachable")
+                async with asyncio.timeout(ANSWER_S):
+                    return await self._venue.create_order(order, timestamp_ms=timestamp_ms)
+            except TimeoutError:
+                problem = OutcomeUnknown(f"{order.client_id}: no answer within {ANSWER_S:g} s")
+            except ClockOff as error:  # refused before execution; the same request may go again
+                problem = error
+                await self._measure_clock()
+                continue
+            except NotSent as error:
+                problem = error
+                continue
+            except (DuplicateClientId, OutcomeUnknown) as error:
+                problem = error
+            found = await self._ask(order)
+            if isinstance(found, Order):
+                return found
+            if isinstance(problem, DuplicateClientId):
+                break
+        raise problem
 
-    def _journal_placed(self, placed: Order) -> None:
+    async def _ask(self, order: Order) -> Order | NotFound:
+        """Raises:
+        VenueError: no answer in time.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await self._venue.fetch_order(order)
+        except TimeoutError:
+            raise VenueUnavailable(f"{order.client_id}: no answer within {ANSWER_S:g} s") from None
+
+    async def _measure_clock(self) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._venue.measure_clock()
+        except (VenueError, TimeoutError) as error:
+            self._log.warning("clock_unmeasured", error=str(error))
+
+    async def _passed(self, position: Position, stop_price: Decimal) -> None:
+        """The market is through a stop's price: leave the position, if it was to end there.
+
+        Not when the price is one the position had no stop at yet (a move, or the policy's distance
+        for an adopted position): the next pass measures anew. Not when it is far under water
+        either: a person decides about that (P16).
+        """
+        self._log.warning("stop_would_trigger", symbol=position.symbol, stop=str(stop_price))
+        promised = position.stop_price
+        if promised is None or tighter(position.side, stop_price, promised):
+            return
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                mark = await self._venue.mark_price(position.symbol)
+        except (VenueError, TimeoutError) as error:
+            self._log.warning("mark_price_unread", symbol=position.symbol, error=str(error))
+            return
+        loss = loss_pct(msgspec.structs.replace(position, mark_price=mark))
+        if loss is not None and loss >= self._underwater_pct:
+            self._alarm(
+                "position-underwater-no-stop",
+                f"{position.symbol}: {loss:.1f} % under water, its stop {stop_price} would fire",
+                row="P16",
+            )
+            return
+        await self.close(position, f"its stop {stop_price} was already through the market")
+
+    def _journal_placed(self, placed: Order) -> bool:
+        """Book what came of a stop that was sent. True: it rests."""
         with self._journal.transaction():
             stop = self._journal.advance_order(placed)
             position = self._journal.position(placed.symbol)
-            if stop is not None and position is not None and not stop.state.is_terminal:
+            rests = stop is not None and stop.state is OrderState.OPEN
+            if stop is not None and rests and position is not None:
                 self._journal.save_position(
                     msgspec.structs.replace(
                         position, stop_price=stop.stop_price, stop_client_id=stop.client_id
                     )
                 )
         self._log.info(
-            "stop_rests",
+            "stop_rests" if rests else "stop_ended",
             client_id=placed.client_id,
             symbol=placed.symbol,
             stop=str(placed.stop_price),
             quantity=str(placed.quantity),
+            state=placed.state,
         )
+        return rests
 
     def _reject(self, order: Order, why: str) -> None:
         self._journal.advance_order(

@@ -66,9 +66,6 @@ class JournalReader:
     def order(self, client_id: str) -> Order | None:
         return self._one(_ORDER, "SELECT body FROM orders WHERE client_id = ?", client_id)
 
-    def order_by_venue_id(self, venue_id: str) -> Order | None:
-        return self._one(_ORDER, "SELECT body FROM orders WHERE venue_id = ?", venue_id)
-
     def order_for_intent(self, intent_id: str) -> Order | None:
         return self._one(_ORDER, "SELECT body FROM orders WHERE intent_id = ?", intent_id)
 
@@ -78,14 +75,17 @@ class JournalReader:
             _ORDER, "SELECT body FROM orders WHERE terminal = 0 ORDER BY created_ms, client_id"
         )
 
-    def closed_orders_since(self, since_ms: int) -> dict[str, Order]:
-        """Orders that ended and were made at or after ``since_ms``, by venue id."""
+    def closed_orders_since(self, since_ms: int) -> dict[tuple[str, str], Order]:
+        """Orders that ended and were made at or after ``since_ms``, by symbol and venue id.
+
+        A venue may count its order ids by symbol (Binance does).
+        """
         orders = self._all(
             _ORDER,
             "SELECT body FROM orders WHERE terminal = 1 AND venue_id <> '' AND created_ms >= ?",
             since_ms,
         )
-        return {order.venue_id: order for order in orders}
+        return {(order.symbol, order.venue_id): order for order in orders}
 
     def intent_seen(self, intent_id: str) -> bool:
         """Whether the executor has made an order of this intent."""

@@ -7,6 +7,7 @@ else (row A8).
 from __future__ import annotations
 
 import time
+from itertools import count
 from pathlib import Path
 
 from watchkeeper.domain.alarm import Alarm
@@ -21,20 +22,42 @@ def open_journal(path: Path, *, bot: str, alarm: Alarm) -> Journal:
         DatabaseError: it belongs to another bot, needs a newer release, or cannot be opened.
     """
     try:
-        return Journal(path, bot=bot)
+        return _open(path, bot)
     except DatabaseError as error:
         if not corrupt(error):
             raise
-        aside = path.with_name(
-            f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-        )
-        for suffix in ("", "-wal", "-shm"):
-            part = path.with_name(path.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
+        aside = _set_aside(path)
         alarm(
             "position-drift",
             f"the journal was damaged ({error}); set aside as {aside.name}, rebuilt from the venue",
             row="A8",
         )
         return Journal(path, bot=bot)
+
+
+def _open(path: Path, bot: str) -> Journal:
+    journal = Journal(path, bot=bot)
+    try:
+        journal.check()
+    except DatabaseError:
+        journal.close()
+        raise
+    return journal
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename the file and its companions to a name that no earlier one has; returns that name.
+
+    The companions go first: a write-ahead log left behind would be replayed into the new journal.
+    """
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    for number in count(2):
+        if not aside.exists():
+            break
+        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
+    for suffix in ("-wal", "-shm", ""):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside

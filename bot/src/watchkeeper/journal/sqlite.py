@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import apsw
@@ -40,7 +41,8 @@ def open_database(
 ) -> apsw.Connection:
     """A connection in WAL mode with ``synchronous=FULL``: a commit is on disk when it returns.
 
-    A reader opens read-only and never checkpoints.
+    A reader opens read-only and never checkpoints. The log file stays when the last writer
+    leaves: without it somebody who may not write beside the file could not read it any more.
 
     Raises:
         UnsafeSqliteError: see :func:`assert_safe_sqlite`.
@@ -52,6 +54,7 @@ def open_database(
         if readonly
         else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     )
+    connection: apsw.Connection | None = None
     try:
         connection = apsw.Connection(str(path), flags=flags)
         connection.set_busy_timeout(busy_timeout_ms)
@@ -61,7 +64,15 @@ def open_database(
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
+            _keep_log(connection)
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     except apsw.Error as error:
+        if connection is not None:
+            connection.close()
         raise DatabaseError(f"{path}: {error}") from error
     return connection
+
+
+def _keep_log(connection: apsw.Connection) -> None:
+    keep = ctypes.c_int(1)
+    connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(keep))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import apsw
 import msgspec
 
 from watchkeeper.domain.client_id import ClientId
-from watchkeeper.domain.ledger import apply_execution, execution, merge
-from watchkeeper.domain.model import Balance, Fill, Order, OrderKind, Position
+from watchkeeper.domain.ledger import apply_execution, execution, merge, signed
+from watchkeeper.domain.model import Balance, Fill, Order, OrderKind, OrderState, Position
 from watchkeeper.journal.reader import JournalReader
 from watchkeeper.journal.sqlite import DatabaseError, open_database
 
@@ -79,9 +80,38 @@ class Journal(JournalReader):
 
     def __init__(self, path: Path, *, bot: str) -> None:
         self.path = path
+        self._version = 0
         self._db = open_database(path)
-        with self.transaction():
-            self._prepare(bot)
+        try:
+            with self.transaction():
+                self._prepare(bot)
+        except (apsw.Error, DatabaseError) as error:
+            self._db.close()
+            if isinstance(error, DatabaseError):
+                raise
+            raise DatabaseError(f"{path}: {error}") from error
+
+    @property
+    def version(self) -> int:
+        """Grows with every change of an order or of what a position holds.
+
+        Whoever read the venue in between compares it, to know whether belief has moved since.
+        """
+        return self._version
+
+    def check(self) -> None:
+        """Read the whole file for damage.
+
+        Raises:
+            DatabaseError: there is some; :func:`corrupt` holds for it.
+        """
+        try:
+            found = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        except apsw.Error as error:
+            raise DatabaseError(f"{self.path}: {error}") from error
+        if found is None or found[0] != "ok":
+            said = "no answer" if found is None else str(found[0])
+            raise DatabaseError(f"{self.path}: {said}") from apsw.CorruptError(said)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -114,13 +144,11 @@ class Journal(JournalReader):
     def raise_epoch(self, *seen: int) -> int:
         """Take the next epoch, above the journal's and every one in ``seen``.
 
-        A new journal starts from the wall clock in seconds: should an older one have been lost,
-        its epochs stay below.
+        It is at least the wall clock in seconds: epochs that a lost journal, or one restored from
+        an older copy, knows nothing of stay below, and no client order id is given out again.
         """
         with self.transaction():
-            mine = self.epoch
-            highest = max(mine, *seen, 0) if seen else mine
-            epoch = max(highest + 1, 0 if mine else int(time.time()))
+            epoch = max(self.epoch + 1, *(number + 1 for number in seen), int(time.time()))
             self._set("epoch", epoch)
             self._set("sequence", 0)
         return epoch
@@ -148,11 +176,24 @@ class Journal(JournalReader):
     # orders
 
     def record_order(self, order: Order) -> None:
-        """Write a new order before it is sent, or one adopted from the venue."""
+        """Write a new order before it is sent."""
         with self.transaction():
             self._write_order(order)
 
+    def adopt_order(self, found: Order) -> None:
+        """Take over an order that lives at the venue although the journal says otherwise (O6).
+
+        What only an earlier belief knew of it (intent, protective stop) stays. The position does
+        not move: what the order filled unseen is part of what the venue says of the position.
+        """
+        with self.transaction():
+            known = self.order(found.client_id)
+            if known is not None:
+                found = merge(msgspec.structs.replace(known, state=OrderState.UNKNOWN), found)
+            self._write_order(found)
+
     def _write_order(self, order: Order) -> None:
+        self._version += 1
         self._db.execute(
             "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (client_id) DO "
             "UPDATE SET state = excluded.state, terminal = excluded.terminal, "
@@ -214,6 +255,8 @@ class Journal(JournalReader):
             self._write_position(symbol, None)
 
     def _write_position(self, symbol: str, position: Position | None) -> None:
+        if _held(self.position(symbol)) != _held(position):
+            self._version += 1
         if position is None:
             self._db.execute("DELETE FROM positions WHERE symbol = ?", (symbol,))
         else:
@@ -240,6 +283,11 @@ class Journal(JournalReader):
                 "INSERT INTO decisions (time_ms, row, subject, action, saw) VALUES (?, ?, ?, ?, ?)",
                 (time_ms, row, subject, action, encode(saw)),
             )
+
+
+def _held(position: Position | None) -> tuple[Decimal, Decimal | None]:
+    """What of a position a decision about its stop rests on."""
+    return signed(position), position.stop_price if position else None
 
 
 def corrupt(error: BaseException) -> bool:

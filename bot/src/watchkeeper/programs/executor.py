@@ -32,6 +32,7 @@ async def main(context: Context) -> None:
 
     Raises:
         ConfigError: a secret is missing, or the journal belongs to another account.
+        LockLost: somebody else may hold the lease; supervisor starts this program again, as spare.
     """
     secrets = context.secrets(context.paths.trading_env, API_KEY, API_SECRET)
     venue = open_venue(context.config, secrets)
@@ -52,10 +53,16 @@ async def _connect(context: Context, venue: Venue) -> str | None:
     """The account's id, once the venue answers; None when stopped before. A venue that is away
     degrades the program and never ends it (A2)."""
     attempt = 0
+    found: list[str] = []
+
+    async def reach() -> None:
+        await venue.connect()
+        found.append(await venue.account_id())
+
     while not context.stopping.is_set():
         try:
-            await venue.connect()
-            return await venue.account_id()
+            await context.until_stopped(reach())
+            return found[0] if found else None
         except VenueError as error:
             attempt += 1
             context.log.warning("venue_unreachable", attempt=attempt, error=str(error))
@@ -65,14 +72,16 @@ async def _connect(context: Context, venue: Venue) -> str | None:
             elif attempt == DISCONNECTED_AFTER:
                 context.alert("venue-disconnected", str(error))
             # Full jitter, so that many bots of one host do not come back in step.
-            await context.pause(random.uniform(0.2, min(RETRY_CAP_S, 0.5 * 2**attempt)))  # noqa: S311
+            ceiling_s = min(RETRY_CAP_S, 0.5 * 2 ** min(attempt, 10))
+            await context.pause(random.uniform(0.2, ceiling_s))  # noqa: S311
     return None
 
 
 async def _trade(context: Context, venue: Venue, ticks: LatestTicks, account: str) -> None:
     config, paths = context.config, context.paths
     lock = HostLock(paths.locks, config.venue.id, account)
-    if not lock.try_acquire():
+    handed_over = not lock.try_acquire()
+    if handed_over:
         context.log.info("waiting_for_lease", lock=str(lock.path))
         context.heartbeat.update(State.SPARE, error="")
         await context.until_stopped(lock.acquire())
@@ -99,8 +108,9 @@ async def _trade(context: Context, venue: Venue, ticks: LatestTicks, account: st
             alarm=_alarm(context),
         )
         try:
-            await executor.start(account, lock)
-            await context.until_stopped(executor.run(), _report(context, executor))
+            await context.until_stopped(executor.start(account, lock, handed_over=handed_over))
+            if not context.stopping.is_set():
+                await context.until_stopped(executor.run(), _report(context, executor))
         except DatabaseError as error:
             raise ConfigError(str(error)) from error
         finally:

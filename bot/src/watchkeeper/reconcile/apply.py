@@ -13,6 +13,7 @@ from watchkeeper.reconcile.model import (
     Action,
     AdoptOrder,
     AdvanceOrder,
+    Block,
     BookFill,
     CancelOrder,
     CloseAtMarket,
@@ -24,7 +25,7 @@ from watchkeeper.reconcile.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from decimal import Decimal
 
     from watchkeeper.domain.alarm import Alarm
@@ -35,7 +36,7 @@ class StopKeeper(Protocol):
 
     async def place(self, position: Position, stop_price: Decimal, client_id: str = "") -> bool: ...
 
-    async def cancel(self, order: Order) -> None: ...
+    async def cancel(self, order: Order) -> bool: ...
 
     async def close(self, position: Position, why: str, intent_id: str = "") -> None: ...
 
@@ -48,18 +49,32 @@ async def apply(
     on_fill: Callable[[Fill], None],
     *,
     now_ms: int,
+    known_blocks: Collection[Block] = (),
 ) -> None:
     """Belief first, in one commit with the decision log; then stops, closes, cancels, alerts.
 
-    A cancel that makes room for a new stop is left out where the new stop did not come to rest.
+    Up to the first order nothing is awaited: no other task can change the belief that the plan was
+    made from before it is written. A cancel that makes room for a new stop is left out where the
+    new stop did not come to rest.
+
+    Args:
+        plan: what to do.
+        journal: takes belief and decisions.
+        stops: sends orders.
+        alarm: tells people.
+        on_fill: told of each fill that was not known before.
+        now_ms: venue time, of the decisions.
+        known_blocks: those of the pass before; they are not logged again.
     """
     with journal.transaction():
         for action in plan.actions:
             journal.record_decision(
-                now_ms, action.row, _subject(action), type(action).__name__, _saw(action)
+                now_ms, action.row, subject(action), type(action).__name__, _saw(action)
             )
             _believe(action, journal)
         for block in plan.blocks:
+            if block in known_blocks:
+                continue
             journal.record_decision(
                 now_ms, block.row, block.symbol, "Block", {"reason": block.reason}
             )
@@ -73,9 +88,9 @@ async def apply(
         *(stops.place(a.position, a.stop_price, a.client_id) for a in placing)
     )
     bare = {a.position.symbol for a, rests in zip(placing, rest, strict=True) if not rests}
-    for action in plan.actions:
-        if isinstance(action, CloseAtMarket):
-            await stops.close(action.position, action.why)
+    await asyncio.gather(
+        *(stops.close(a.position, a.why) for a in plan.actions if isinstance(a, CloseAtMarket))
+    )
     await asyncio.gather(
         *(
             stops.cancel(a.order)
@@ -93,7 +108,7 @@ def _believe(action: Action, journal: Journal) -> None:
         case AdvanceOrder(order=order):
             journal.advance_order(order)
         case AdoptOrder(order=order):
-            journal.record_order(order)
+            journal.adopt_order(order)
         case BookFill(fill=fill):
             journal.record_fill(fill)
         case SavePosition(position=position):
@@ -104,7 +119,8 @@ def _believe(action: Action, journal: Journal) -> None:
             pass  # reaches the venue or a person, not the journal
 
 
-def _subject(action: Action) -> str:
+def subject(action: Action) -> str:
+    """What an action is about, for the decision log."""
     match action:
         case AdvanceOrder(order=order) | AdoptOrder(order=order) | CancelOrder(order=order):
             return order.client_id or order.venue_id

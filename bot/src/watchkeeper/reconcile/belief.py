@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from watchkeeper.domain.model import Order
 from watchkeeper.journal.reader import JournalReader
-from watchkeeper.reconcile.model import Belief
+from watchkeeper.reconcile.model import Belief, Question
 from watchkeeper.venue.protocol import Missing, Snapshot, Venue
 
 # Trades are asked for from a little before the newest one known: the venue's clock and the order
 # in which trades become visible are not ours. Without any, a day back explains a position.
 OVERLAP_MS = 60_000
 WINDOW_MS = 24 * 3_600_000
+MAX_QUESTIONS = 40  # orders asked for one by one in a pass
 
 
-def believe(journal: JournalReader, since_ms: int) -> Belief:
-    """The journal's belief, with the orders and trades since ``since_ms`` that explain fills."""
+def believe(
+    journal: JournalReader, since_ms: int, questions: frozenset[Question] = frozenset()
+) -> Belief:
+    """The journal's belief, with what explains the fills of a snapshot that begins at ``since_ms``.
+
+    ``questions`` are those that the snapshot is to answer.
+    """
     trades = journal.fills_since(since_ms)
     return Belief(
         bot=journal.bot,
@@ -23,21 +29,51 @@ def believe(journal: JournalReader, since_ms: int) -> Belief:
         orders=journal.orders(),
         closed=journal.closed_orders_since(since_ms),
         trades=frozenset((f.symbol, f.trade_id) for f in trades),
+        fills_since_ms=since_ms,
+        questions=questions,
     )
 
 
-def fills_since_ms(journal: JournalReader, now_ms: int) -> int:
+def fills_since_ms(
+    journal: JournalReader, now_ms: int, questions: frozenset[Question] = frozenset()
+) -> int:
+    """Where the window of trades begins: wide enough to explain what is in question (P5)."""
     last = journal.last_fill_ms()
-    return max(last - OVERLAP_MS, now_ms - WINDOW_MS) if last else now_ms - WINDOW_MS
+    since_ms = max(last - OVERLAP_MS, now_ms - WINDOW_MS) if last else now_ms - WINDOW_MS
+    for question in questions:
+        position = journal.position(question.symbol)
+        if position is not None:
+            since_ms = min(since_ms, position.entry_ms - OVERLAP_MS)
+    return max(since_ms, 0)
 
 
 async def look(
-    venue: Venue, symbols: tuple[str, ...], orders: tuple[Order, ...], since_ms: int
+    venue: Venue, belief: Belief, symbols: tuple[str, ...], *, protective: bool = False
 ) -> Snapshot:
-    """Everything in one burst. Trades of a symbol nobody configured are fetched when a position
-    or an order there turns up in the answer."""
-    asked = tuple(dict.fromkeys((*symbols, *(o.symbol for o in orders))))
-    return await venue.snapshot(lookups=orders, fills_since_ms=since_ms, fill_symbols=asked)
+    """Everything in one burst, with the trades of ``symbols`` and of every one believed in.
+
+    ``protective``: may use what of the rate budget is kept for protection.
+    """
+    asked = (*symbols, *belief.positions, *(o.symbol for o in belief.orders))
+    return await venue.snapshot(
+        lookups=order_questions(belief, venue.now_ms()),
+        fills_since_ms=belief.fills_since_ms,
+        fill_symbols=tuple(dict.fromkeys(asked)),
+        protective=protective,
+    )
+
+
+def order_questions(belief: Belief, now_ms: int) -> tuple[Order, ...]:
+    """The orders to ask for by client id along with the snapshot: all that are not terminal.
+
+    They are few (one stop a position and what is in flight), so they ride in the same burst and
+    no second round trip is needed. Should they be many all the same, each pass asks for some:
+    unconfirmed ones first, the others in turn (O13).
+    """
+    first = [o for o in belief.orders if o.state.is_unconfirmed]
+    rest = [o for o in belief.orders if not o.state.is_unconfirmed]
+    turn = now_ms // 1000 % len(rest) if rest else 0
+    return tuple([*first, *rest[turn:], *rest[:turn]][:MAX_QUESTIONS])
 
 
 def symbols_of(belief: Belief, snapshot: Snapshot) -> frozenset[str]:

@@ -11,18 +11,33 @@ from watchkeeper.domain.model import Fill, Order, Position
 from watchkeeper.venue.protocol import SymbolRules
 
 
+class Question(msgspec.Struct, frozen=True):
+    """Belief and venue differ, and nothing explains it yet. Quantities are signed.
+
+    The parts of a snapshot are read side by side, not at one instant: a fill may be in one and not
+    in the other. Only a difference that a second reading confirms is acted upon.
+    """
+
+    symbol: str
+    believed: Decimal
+    there: Decimal
+
+
 class Belief(msgspec.Struct, frozen=True, kw_only=True):
     """What the journal says. Positions are keyed by symbol (one-way mode).
 
-    ``closed`` are orders that ended within the fills' window, by venue id: they explain fills.
+    ``closed`` are orders that ended within the fills' window, by symbol and venue id: they explain
+    fills. ``questions`` are those of the plan before, which this reading is to answer.
     """
 
     bot: str
     account: str
     positions: dict[str, Position] = {}
     orders: tuple[Order, ...] = ()
-    closed: dict[str, Order] = {}
+    closed: dict[tuple[str, str], Order] = {}
     trades: frozenset[tuple[str, str]] = frozenset()  # (symbol, trade id) already booked
+    fills_since_ms: int = 0  # where the snapshot's window of fills begins
+    questions: frozenset[Question] = frozenset()
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,10 +91,11 @@ class SavePosition(_Action, frozen=True, kw_only=True):
 
 
 class ForgetPosition(_Action, frozen=True, kw_only=True):
-    """The venue is flat. ``exit_price`` None: inferred later or unknown."""
+    """The venue is flat. ``inferred``: no trade told the exit's price (P5)."""
 
     symbol: str
     exit_price: Decimal | None
+    inferred: bool = False
 
 
 class PlaceStop(_Action, frozen=True, kw_only=True):
@@ -136,16 +152,20 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do, in order. Blocks hold until the next pass; notes explain."""
+    """What to do, in order. Blocks hold until the next pass; notes explain.
+
+    ``questions`` ask for another reading before anything is done about their symbols.
+    """
 
     actions: tuple[Action, ...] = ()
     blocks: tuple[Block, ...] = ()
     notes: tuple[Note, ...] = ()
+    questions: frozenset[Question] = frozenset()
 
     @property
     def converged(self) -> bool:
         """Nothing is left to change; a state that only people can end may go on alarming."""
-        return all(isinstance(action, RaiseAlert) for action in self.actions)
+        return not self.questions and all(isinstance(a, RaiseAlert) for a in self.actions)
 
     def rows(self) -> tuple[str, ...]:
         """Every row id this plan cites, once, in order."""

@@ -7,14 +7,14 @@ adds to a :class:`_Draft`. A later concern sees the positions as the earlier one
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 import msgspec
 
 from watchkeeper.domain.client_id import decode
 from watchkeeper.domain.ledger import apply_execution, execution, merge, signed
-from watchkeeper.domain.model import ZERO, Fill, Order, OrderKind, OrderState, Position
+from watchkeeper.domain.model import ZERO, Order, OrderKind, OrderState, Position, Side
 from watchkeeper.reconcile.model import (
     Action,
     AdoptOrder,
@@ -29,6 +29,7 @@ from watchkeeper.reconcile.model import (
     PlaceStop,
     Plan,
     Policy,
+    Question,
     RaiseAlert,
     SavePosition,
 )
@@ -36,7 +37,10 @@ from watchkeeper.reconcile.protection import (
     desired_stop,
     loss_pct,
     protects,
+    repeatable,
+    right_size,
     tighter,
+    trail,
     would_fire,
 )
 from watchkeeper.venue.protocol import Missing, NotFound, Snapshot
@@ -56,6 +60,9 @@ _PRIORITY: dict[type, int] = {
 }
 _CANCEL_FIRST = 1  # S8: a stop that could open a position goes before the right one comes
 
+ALERT_UNKNOWN_MS = 60_000  # how old an unresolved order is when somebody is told
+SETTLE_MS = 5_000  # a triggered stop is a market order: how long its fills may stay unseen
+
 
 def plan(belief: Belief, snapshot: Snapshot, now_ms: int, policy: Policy) -> Plan:
     """What follows from ``snapshot``. No I/O; the same input gives the same plan.
@@ -72,15 +79,6 @@ def plan(belief: Belief, snapshot: Snapshot, now_ms: int, policy: Policy) -> Pla
     return draft.plan()
 
 
-def order_questions(belief: Belief) -> tuple[Order, ...]:
-    """The orders to ask for by client id along with the snapshot: all that are not terminal.
-
-    They are few (one stop a position and what is in flight), so they ride in the same burst and
-    no second round trip is needed.
-    """
-    return belief.orders
-
-
 class _Draft:
     """A plan in the making, and the positions as it would leave them."""
 
@@ -91,8 +89,13 @@ class _Draft:
         self.policy = policy
         self.positions: dict[str, Position] = dict(belief.positions)
         self.orders: dict[str, Order] = {o.client_id: o for o in belief.orders}
+        ended = {o.client_id for o in belief.closed.values() if o.state is not OrderState.EXPIRED}
+        self.open_orders = _without(snapshot.orders, ended)
+        self.stops = _without(snapshot.stops, ended)
         self.notes: list[Note] = []
         self.blocks: list[Block] = []
+        self.questions: set[Question] = set()
+        self.unsettled: set[str] = set()  # symbols whose stops and orders are left alone
         self.repeated: set[str] = set()  # client ids of stops that are sent a second time
         self._actions: list[tuple[int, Action]] = []
 
@@ -134,10 +137,21 @@ class _Draft:
             self.positions[position.symbol] = position
             self.do(SavePosition(row=row, position=position, why=why))
 
-    def forget(self, row: str, symbol: str, fill: Fill | None, why: str) -> None:
+    def forget(self, row: str, symbol: str, price: Decimal | None, why: str) -> None:
         self.positions.pop(symbol, None)
-        price = fill.price if fill else None
-        self.do(ForgetPosition(row=row, symbol=symbol, exit_price=price, why=why))
+        self.do(
+            ForgetPosition(row=row, symbol=symbol, exit_price=price, inferred=row == "P5", why=why)
+        )
+
+    def confirmed(self, row: str, symbol: str, believed: Decimal, there: Decimal) -> bool:
+        """Whether the reading before showed the same difference; if not, ask for another one."""
+        question = Question(symbol, believed, there)
+        if question in self.belief.questions:
+            return True
+        self.questions.add(question)
+        self.unsettled.add(symbol)
+        self.note(row, f"{symbol}: {believed} believed, {there} at the venue; read again")
+        return False
 
     def plan(self) -> Plan:
         ordered = sorted(self._actions, key=lambda ranked: ranked[0])  # stable
@@ -145,7 +159,19 @@ class _Draft:
             actions=tuple(action for _, action in ordered),
             blocks=tuple(self.blocks),
             notes=tuple(self.notes),
+            questions=frozenset(self.questions),
         )
+
+
+def _without(orders: tuple[Order, ...] | Missing, ended: set[str]) -> tuple[Order, ...] | Missing:
+    """A list without what the venue itself had already called ended: a list may lag behind.
+
+    EXPIRED is also what this module calls an order that was not found (``_end``): such a one may
+    come back.
+    """
+    if isinstance(orders, Missing):
+        return orders
+    return tuple(o for o in orders if not o.client_id or o.client_id not in ended)
 
 
 # Account
@@ -163,22 +189,23 @@ def _account(draft: _Draft) -> None:
 # Orders
 
 
-def _resting(snapshot: Snapshot) -> dict[str, Order]:
+def _resting(draft: _Draft) -> dict[str, Order]:
     found: dict[str, Order] = {}
-    for part in (snapshot.orders, snapshot.stops):
+    for part in (draft.open_orders, draft.stops):
         if not isinstance(part, Missing):
             found.update((o.client_id, o) for o in part)
     return found
 
 
 def _orders(draft: _Draft) -> None:
-    resting = _resting(draft.snapshot)
+    resting = _resting(draft)
     for known in draft.belief.orders:
         news = draft.snapshot.lookups.get(known.client_id, Missing("not asked"))
         # The list was read at another instant than the lookup: a lookup that shows the end of an
-        # order is never older news than the list that still shows it open.
+        # order, or that it has triggered, is never older than the list that still shows it open.
         if known.client_id in resting and not (
-            isinstance(news, Order) and (news.state.is_terminal or news.filled > ZERO)
+            isinstance(news, Order)
+            and (news.state.is_terminal or news.state.is_unconfirmed or news.filled > ZERO)
         ):
             news = resting[known.client_id]
         _one_order(draft, known, news)
@@ -204,6 +231,9 @@ def _one_order(draft: _Draft, known: Order, news: Order | NotFound | Missing) ->
     if isinstance(news, NotFound):
         _not_found(draft, known)
         return
+    if known.kind is OrderKind.STOP and news.state in _TRIGGERED:
+        _triggered(draft, known, news)
+        return
     if known.state.is_unconfirmed:
         row = "O4" if news.state is OrderState.REJECTED else "O1"
         merged = draft.advance(row, known, news, f"the venue knows it: {news.state}")
@@ -215,7 +245,7 @@ def _one_order(draft: _Draft, known: Order, news: Order | NotFound | Missing) ->
             OrderState.FILLED: "S4",
             OrderState.CANCELLED: "S3",
             OrderState.EXPIRED: "S3",
-            OrderState.PARTIALLY_FILLED: "S6",
+            OrderState.REJECTED: "S3",
         }.get(news.state, "O16")
     elif news.state is OrderState.FILLED:
         row = "O8"
@@ -228,22 +258,42 @@ def _one_order(draft: _Draft, known: Order, news: Order | NotFound | Missing) ->
     draft.advance(row, known, news, f"the venue says {news.state}, {news.filled} filled")
 
 
+_TRIGGERED = (OrderState.UNKNOWN, OrderState.PARTIALLY_FILLED)
+
+
+def _triggered(draft: _Draft, known: Order, news: Order) -> None:
+    """A stop that fired and whose end is not seen yet: it must not be placed once more.
+
+    For a moment only: what it did not fill needs a stop again, or a way out (S5, S6).
+    """
+    row = "S6" if news.filled > ZERO else "S5"
+    draft.advance(row, known, news, f"triggered, {news.filled} filled so far")
+    if draft.now_ms - news.updated_ms < SETTLE_MS:
+        draft.unsettled.add(known.symbol)
+        draft.block(row, f"stop {known.client_id} has triggered", known.symbol)
+
+
 def _not_found(draft: _Draft, known: Order) -> None:
+    age_ms = draft.now_ms - max(known.created_ms, known.updated_ms)
     if not known.state.is_unconfirmed:
-        # S2 decides about a stop that is gone; another order stays open until asked for again.
         draft.note("O13", known.client_id)
         if known.kind is OrderKind.STOP:
-            _end(draft, "S2", known, "not at the venue any more")
+            # S2 decides about the position. An unread list might still hold the stop.
+            if not isinstance(draft.stops, Missing):
+                _end(draft, "S2", known, "not at the venue any more")
+        elif age_ms >= draft.policy.unknown_deadline_ms:
+            _end(draft, "O11", known, f"not found for {age_ms // 1000} s; its fills are kept")
         else:
             _wait_for(draft, known, "it was open and is not found")
         return
-    age_ms = draft.now_ms - known.created_ms
     if known.kind is OrderKind.STOP:
         draft.note("S15", known.client_id)  # sent again under the same id, by _stops
     elif known.reduce_only:
         # A close can be decided by reading the position again, once it can no longer arrive.
         if age_ms > 2 * draft.policy.recv_window_ms:
             _end(draft, "S15", known, "never reached the venue")
+        else:
+            _wait_for(draft, known, "a close was perhaps sent and is not found")
     elif age_ms >= draft.policy.unknown_deadline_ms:
         _end(draft, "O2", known, f"not found for {age_ms // 1000} s")
     else:
@@ -251,12 +301,15 @@ def _not_found(draft: _Draft, known: Order) -> None:
 
 
 def _wait_for(draft: _Draft, known: Order, why: str) -> None:
+    """No verdict: entries in the symbol wait, whether or not it was executed."""
+    if known.kind is OrderKind.STOP:
+        return  # a late stop is reduce-only; S10 and S12 take care of it
     if known.state is OrderState.INTENDED:
         unknown = msgspec.structs.replace(known, state=OrderState.UNKNOWN)
         draft.advance("O2", known, unknown, why)
+    if draft.now_ms - known.created_ms >= ALERT_UNKNOWN_MS:
         draft.do(RaiseAlert(row="O2", alert="order-unknown", subject=known.client_id, why=why))
-    if not known.reduce_only:
-        draft.block("O2", f"order {known.client_id} is unresolved: {why}", known.symbol)
+    draft.block("O2", f"order {known.client_id} is unresolved: {why}", known.symbol)
 
 
 def _end(draft: _Draft, row: str, known: Order, why: str) -> None:
@@ -273,11 +326,16 @@ def _fills(draft: _Draft) -> None:
         draft.note("O21", f"fills: {fills.reason}")
         return
     by_venue_id = dict(draft.belief.closed)
-    by_venue_id.update((o.venue_id, o) for o in draft.orders.values() if o.venue_id)
+    # The id of a conditional order is of another number space until it has triggered.
+    by_venue_id.update(
+        ((o.symbol, o.venue_id), o)
+        for o in draft.orders.values()
+        if o.venue_id and (not o.conditional or o.filled > ZERO)
+    )
     for fill in fills:
         if (fill.symbol, fill.trade_id) in draft.belief.trades:
             continue
-        order = by_venue_id.get(fill.venue_order_id)
+        order = by_venue_id.get((fill.symbol, fill.venue_order_id))
         if order is not None and not fill.client_id:
             fill = msgspec.structs.replace(fill, client_id=order.client_id)  # noqa: PLW2901
         draft.do(BookFill(row="O8", fill=fill, why="seen in the account's trades"))
@@ -291,44 +349,130 @@ def _positions(draft: _Draft) -> None:
         return
     there = {p.symbol: p for p in draft.snapshot.positions}
     for symbol in sorted(there.keys() | draft.positions.keys()):
+        _explained(draft, symbol, there.get(symbol))
         _one_position(draft, symbol, draft.positions.get(symbol), there.get(symbol))
+
+
+def _explained(draft: _Draft, symbol: str, there: Position | None) -> None:
+    """Attribute a difference to an order that was sent and could not be found (P1).
+
+    The order stays unresolved. What it filled is known, so that hearing of it later cannot count
+    the same quantity twice.
+    """
+    difference = signed(there) - signed(draft.positions.get(symbol))
+    if difference == ZERO or symbol in draft.unsettled:
+        return
+    side = Side.BUY if difference > ZERO else Side.SELL
+    for known in draft.belief.orders:
+        order = draft.orders[known.client_id]
+        if (
+            order.symbol == symbol
+            and order.side is side
+            and order.kind is not None
+            and order.kind is not OrderKind.STOP
+            and order.state.is_unconfirmed
+            and order.remaining >= abs(difference)
+        ):
+            news = msgspec.structs.replace(
+                order,
+                filled=order.filled + abs(difference),
+                average_price=there.entry_price if there and not order.reduce_only else None,
+                updated_ms=max(order.updated_ms, order.created_ms),
+            )
+            row = "S15" if order.reduce_only else "P1"
+            draft.advance(row, order, news, f"the position moved by {difference}, as it would")
+            return
 
 
 def _one_position(
     draft: _Draft, symbol: str, believed: Position | None, there: Position | None
 ) -> None:
     difference = signed(there) - signed(believed)
-    if there is None:
+    if difference == ZERO or (
+        believed and there and abs(difference) < draft.policy.tolerance(symbol)
+    ):
+        draft.note("P10", symbol)
+    elif symbol in draft.unsettled:
+        draft.note("S5", f"{symbol}: {difference} while its stop fills")
+    elif there is None:
         if believed is not None:
             _gone(draft, believed)
     elif believed is None:
         _appeared(draft, there)
-    elif abs(difference) < draft.policy.tolerance(symbol) or difference == ZERO:
-        draft.note("P10", symbol)
     elif believed.side is not there.side:
-        draft.do(
-            RaiseAlert(
-                row="P9", alert="position-drift", subject=symbol, why="the position turned round"
-            )
-        )
-        draft.save("P9", _external(there), f"{signed(believed)} became {signed(there)}")
+        _turned(draft, believed, there)
     else:
         row = "P7" if there.quantity > believed.quantity else "P8"
-        draft.do(
-            RaiseAlert(
-                row=row,
-                alert="position-drift",
-                subject=symbol,
-                why=f"{signed(believed)} believed, {signed(there)} at the venue",
+        if draft.confirmed(row, symbol, signed(believed), signed(there)):
+            _changed_by_hand(draft, row, symbol, signed(believed), signed(there))
+            resized = msgspec.structs.replace(
+                believed, quantity=there.quantity, entry_price=there.entry_price
             )
+            draft.save(row, resized, "the venue's quantity and entry price")
+
+
+def _turned(draft: _Draft, believed: Position, there: Position) -> None:
+    symbol = there.symbol
+    if not draft.confirmed("P9", symbol, signed(believed), signed(there)):
+        return
+    # Two fills: the old position was left, another one was opened.
+    draft.forget("P9", symbol, _exit_price(draft, believed), "the position turned round")
+    draft.save("P9", _external(draft, there), f"{signed(believed)} became {signed(there)}")
+    draft.do(
+        RaiseAlert(
+            row="P9",
+            alert="position-drift",
+            subject=symbol,
+            why=f"the position turned round from {signed(believed)} to {signed(there)}",
         )
-        resized = msgspec.structs.replace(
-            believed, quantity=there.quantity, entry_price=there.entry_price
+    )
+
+
+def _changed_by_hand(
+    draft: _Draft, row: str, symbol: str, believed: Decimal, there: Decimal
+) -> None:
+    draft.do(
+        RaiseAlert(
+            row=row,
+            alert="position-external",
+            subject=symbol,
+            why=f"{believed} believed, {there} at the venue: another hand",
         )
-        draft.save(row, resized, "the venue's quantity and entry price")
+    )
 
 
 def _gone(draft: _Draft, believed: Position) -> None:
+    symbol = believed.symbol
+    if isinstance(draft.snapshot.fills, Missing):
+        draft.unsettled.add(symbol)
+        draft.block("P6", "flat at the venue, but the trades that tell why are unread", symbol)
+        return
+    price = _exit_price(draft, believed)
+    if price is not None:
+        draft.forget("P4", symbol, price, "closed by trades of the account")
+        return
+    # P5: look again, in a window that reaches back to the entry, before guessing.
+    confirmed = draft.confirmed("P5", symbol, signed(believed), ZERO)
+    if not confirmed:
+        return
+    if draft.belief.fills_since_ms > believed.entry_ms:
+        draft.unsettled.add(symbol)
+        draft.questions.add(Question(symbol, signed(believed), ZERO))
+        return
+    inferred = believed.stop_price or believed.entry_price
+    draft.forget("P5", symbol, inferred, "flat at the venue, and no trade tells why")
+    draft.do(
+        RaiseAlert(
+            row="P5",
+            alert="position-drift",
+            subject=symbol,
+            why=f"{signed(believed)} is gone and no trade explains it",
+        )
+    )
+
+
+def _exit_price(draft: _Draft, believed: Position) -> Decimal | None:
+    """Average price of the newest trades that together close the position; None without them."""
     fills = draft.snapshot.fills
     closing = [
         f
@@ -337,49 +481,35 @@ def _gone(draft: _Draft, believed: Position) -> None:
         and f.side is believed.side.opposite
         and f.time_ms >= believed.entry_ms
     ]
-    if closing:
-        draft.forget("P4", believed.symbol, closing[-1], "closed by a fill")
-        return
-    draft.forget("P5", believed.symbol, None, "flat at the venue, no closing fill found")
-    draft.do(
-        RaiseAlert(
-            row="P5",
-            alert="position-drift",
-            subject=believed.symbol,
-            why="a believed position is gone and no fill explains it",
-        )
-    )
+    left, value = believed.quantity, ZERO
+    for fill in sorted(closing, key=lambda f: f.time_ms, reverse=True):
+        part = min(left, fill.quantity)
+        left, value = left - part, value + part * fill.price
+        if left == ZERO:
+            return value / believed.quantity
+    return None
 
 
 def _appeared(draft: _Draft, there: Position) -> None:
-    for order in draft.belief.orders:
-        fits = (
-            order.symbol == there.symbol
-            and order.side is there.side
-            and order.kind is OrderKind.ENTRY
-            and not draft.orders[order.client_id].state.is_terminal
-            and there.quantity <= order.quantity
-        )
-        if fits:
-            # The order itself stays unresolved; what it filled is known, so that hearing of it
-            # later cannot count the same quantity twice.
-            known = draft.orders[order.client_id]
-            news = msgspec.structs.replace(
-                known, filled=there.quantity, average_price=there.entry_price
-            )
-            draft.advance("P1", known, news, "the position fits a pending intent")
-            return
     ours = any(
         (parts := decode(stop.client_id)) is not None and parts.bot == draft.belief.bot
         for stop in _protecting(draft, there)
     )
-    if ours:
-        draft.save("A8", there, "our stop rests on it; the journal had lost it")
+    row = "A8" if ours else "P2"
+    if not draft.confirmed(row, there.symbol, ZERO, signed(there)):
         return
-    draft.save("P2", _external(there), "nobody here opened it")
+    adopted = _external(draft, there)
+    if ours:
+        draft.save(
+            row,
+            msgspec.structs.replace(adopted, external=False),
+            "our stop rests on it; the journal had lost it",
+        )
+        return
+    draft.save(row, adopted, "nobody here opened it")
     draft.do(
         RaiseAlert(
-            row="P2",
+            row=row,
             alert="position-external",
             subject=there.symbol,
             why=f"{signed(there)} at {there.entry_price} without an intent of ours",
@@ -387,17 +517,25 @@ def _appeared(draft: _Draft, there: Position) -> None:
     )
 
 
-def _external(there: Position) -> Position:
-    return msgspec.structs.replace(there, external=True, best_price=there.entry_price)
+def _external(draft: _Draft, there: Position) -> Position:
+    """``there`` as the journal keeps it: without prices that age, known from this reading on."""
+    return msgspec.structs.replace(
+        there,
+        external=True,
+        mark_price=None,
+        liquidation_price=None,
+        best_price=there.entry_price,
+        entry_ms=draft.snapshot.taken_ms,
+    )
 
 
 # Stops
 
 
 def _protecting(draft: _Draft, position: Position) -> list[Order]:
-    if isinstance(draft.snapshot.stops, Missing):
+    if isinstance(draft.stops, Missing):
         return []
-    return [s for s in draft.snapshot.stops if protects(s, position) and not _ended(draft, s)]
+    return [s for s in draft.stops if protects(s, position) and not _ended(draft, s)]
 
 
 def _ended(draft: _Draft, order: Order) -> bool:
@@ -407,19 +545,21 @@ def _ended(draft: _Draft, order: Order) -> bool:
 
 
 def _stops(draft: _Draft) -> None:
-    if isinstance(draft.snapshot.stops, Missing) or isinstance(draft.snapshot.positions, Missing):
+    if isinstance(draft.stops, Missing) or isinstance(draft.snapshot.positions, Missing):
         return
     there = {p.symbol: p for p in draft.snapshot.positions}
-    for symbol in sorted(draft.positions):
+    for symbol in sorted(draft.positions.keys() - draft.unsettled):
         venue = there.get(symbol)
         position = draft.positions[symbol]
         if venue is not None:
             position = msgspec.structs.replace(position, mark_price=venue.mark_price)
         _one_stop(draft, position)
-    for stop in draft.snapshot.stops:
-        _stray_stop(draft, stop)
+    for stop in draft.stops:
+        if stop.symbol not in draft.unsettled:
+            _stray_stop(draft, stop)
     for known in draft.belief.orders:
-        _unsent_stop(draft, known)
+        if known.symbol not in draft.unsettled:
+            _unsent_stop(draft, known)
 
 
 def _unsent_stop(draft: _Draft, known: Order) -> None:
@@ -451,48 +591,61 @@ def _stray_stop(draft: _Draft, stop: Order) -> None:
 
 def _one_stop(draft: _Draft, position: Position) -> None:
     symbol = position.symbol
-    resting = _protecting(draft, position)
     tolerance = draft.policy.tolerance(symbol)
-    right = [
-        s
-        for s in resting
-        if abs(s.quantity - position.quantity) < tolerance or s.quantity == position.quantity
-    ]
+    resting = _protecting(draft, position)
+    right = [s for s in resting if right_size(s, position, tolerance)]
     if not right:
         if position.external and draft.policy.protection.external_positions == "freeze":
             draft.block("P2", "an external position is left alone by policy", symbol)
             return
-        _place(draft, position, "S7" if resting else "S2")
-        for stop in resting:
-            draft.do(CancelOrder(row="S7", order=stop, why=f"sized {stop.quantity}"))
+        if resting and position.stop_price is None:
+            position = msgspec.structs.replace(
+                position, stop_price=_price(_tightest(position, resting))
+            )
+        row = "S7" if resting else "S2"
+        if _place(draft, _trailed(draft, position), row, resting):
+            for stop in resting:
+                draft.do(CancelOrder(row="S7", order=stop, why=f"sized {stop.quantity}"))
         return
-    keep = right[0]
-    for stop in right[1:]:
-        if tighter(position.side, _price(stop), _price(keep)):
-            keep = stop
+    keep = _tightest(position, right)
     for stop in resting:
         if stop is not keep:
             draft.do(CancelOrder(row="S10", order=stop, why=f"{keep.client_id} is the tightest"))
-    _believe(draft, position, keep)
+    _believe(draft, _trailed(draft, position), keep)
+
+
+def _tightest(position: Position, stops: Sequence[Order]) -> Order:
+    """The stop that fires first; among equals the one believed in, so that every pass agrees."""
+    keep = min(stops, key=lambda s: (s.client_id != position.stop_client_id, s.client_id))
+    for stop in stops:
+        if tighter(position.side, _price(stop), _price(keep)):
+            keep = stop
+    return keep
+
+
+def _trailed(draft: _Draft, position: Position) -> Position:
+    """The position with its stop where the best price so far has moved it to (S9)."""
+    if position.best_price is None:
+        return position
+    rules = draft.policy.rules.get(position.symbol)
+    _, moved = trail(position, position.best_price, draft.policy.protection, rules)
+    if moved is None or would_fire(position, moved):
+        return position
+    return msgspec.structs.replace(position, stop_price=moved)
 
 
 def _believe(draft: _Draft, position: Position, stop: Order) -> None:
     """Take over where the resting stop is, unless the bot had already moved it further (S9)."""
     price = _price(stop)
     believed = position.stop_price
-    step = (
-        draft.policy.rules[position.symbol].price_step
-        if position.symbol in draft.policy.rules
-        else ZERO
-    )
+    rules = draft.policy.rules.get(position.symbol)
     behind = (
         believed is not None
         and tighter(position.side, believed, price)
-        and abs(believed - price) > step
+        and abs(believed - price) > (rules.price_step if rules else ZERO)
         and not would_fire(position, believed)
     )
-    if behind:
-        _place(draft, position, "S9")
+    if behind and _place(draft, position, "S9", [stop]):
         draft.do(CancelOrder(row="S9", order=stop, why=f"behind {believed}"))
         return
     draft.note("S1", f"{position.symbol} {stop.client_id}")
@@ -504,23 +657,31 @@ def _believe(draft: _Draft, position: Position, stop: Order) -> None:
     )
 
 
-def _place(draft: _Draft, position: Position, row: str) -> None:
+def _place(draft: _Draft, position: Position, row: str, resting: Sequence[Order]) -> bool:
+    """Plan a stop of the right size. False: none can rest, so what rests already must stay."""
     symbol = position.symbol
     policy = draft.policy.protection
     loss = loss_pct(position)
-    if loss is not None and loss >= policy.underwater_pct:
-        draft.block("P16", f"{loss:.1f} % under water without a stop", symbol)
-        draft.do(
-            RaiseAlert(
-                row="P16",
-                alert="position-underwater-no-stop",
-                subject=symbol,
-                why=f"{loss:.1f} % under water: a stop would fire at once",
-            )
+    if not resting and loss is not None and loss >= policy.underwater_pct:
+        _alarm(
+            draft,
+            "P16",
+            "position-underwater-no-stop",
+            symbol,
+            f"{loss:.1f} % under water without a stop: one would fire at once",
         )
-        return
+        return False
     price = desired_stop(position, policy, draft.policy.rules.get(symbol))
-    if price is None or would_fire(position, price):
+    if price is None:
+        _alarm(
+            draft,
+            row,
+            "position-unprotected",
+            symbol,
+            "neither its entry price nor a mark price is known: no stop can be placed",
+        )
+        return False
+    if would_fire(position, price):
         draft.do(
             CloseAtMarket(
                 row="S14",
@@ -528,34 +689,25 @@ def _place(draft: _Draft, position: Position, row: str) -> None:
                 why=f"the price {position.mark_price} is already through its stop {price}",
             )
         )
-        return
+        return False
+    again = repeatable(draft.orders.values(), position, price)
+    draft.repeated.add(again)
     draft.do(
         PlaceStop(
             row=row,
             position=position,
             stop_price=price,
-            client_id=_repeatable(draft, position, price),
-            why="no stop of the right size rests",
+            client_id=again,
+            why="no stop of the right size and price rests",
         )
     )
+    return True
 
 
-def _repeatable(draft: _Draft, position: Position, price: Decimal) -> str:
-    """An unconfirmed stop of the same terms is sent again under its own id (S15).
-
-    Should the first one have arrived after all, the venue refuses the second as a duplicate.
-    """
-    for order in draft.orders.values():
-        if (
-            order.kind is OrderKind.STOP
-            and order.state.is_unconfirmed
-            and order.symbol == position.symbol
-            and order.quantity == position.quantity
-            and order.stop_price == price
-        ):
-            draft.repeated.add(order.client_id)
-            return order.client_id
-    return ""
+def _alarm(draft: _Draft, row: str, alert: str, symbol: str, why: str) -> None:
+    """A state that only a person or a deadline ends: named and paged in every pass."""
+    draft.block(row, why, symbol)
+    draft.do(RaiseAlert(row=row, alert=alert, subject=symbol, why=why))
 
 
 def _price(stop: Order) -> Decimal:
@@ -568,6 +720,8 @@ def protected(positions: Iterable[Position], stops: Iterable[Order]) -> dict[str
     """For each position's symbol, whether a valid stop of at least its size rests."""
     resting = tuple(stops)
     return {
-        p.symbol: any(protects(s, p) and s.quantity >= p.quantity for s in resting)
+        p.symbol: any(
+            protects(s, p) and (s.quantity >= p.quantity or s.quantity == ZERO) for s in resting
+        )
         for p in positions
     }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from watchkeeper.config import ProtectionConfig
-from watchkeeper.domain.model import ZERO, Order, Position, Side
+from watchkeeper.domain.model import ZERO, Order, OrderKind, OrderState, Position, Side
 from watchkeeper.venue.protocol import SymbolRules
 
 _PERCENT = Decimal(100)
@@ -66,15 +67,43 @@ def tighter(side: Side, one: Decimal, other: Decimal) -> bool:
 
 
 def protects(stop: Order, position: Position) -> bool:
-    """Whether a resting order is a stop *for* this position, whatever its size."""
+    """Whether an order rests as a stop *for* this position, whatever its size.
+
+    One that has begun to fill rests no more: it has become a market order.
+    """
     return (
         stop.conditional
         and stop.symbol == position.symbol
         and stop.side is position.side.opposite
         and stop.reduce_only
         and stop.stop_price is not None
-        and not stop.state.is_terminal
+        and stop.state is OrderState.OPEN
     )
+
+
+def right_size(stop: Order, position: Position, tolerance: Decimal) -> bool:
+    """Whether a stop closes the position and no more. Without a quantity it closes whatever is."""
+    difference = abs(stop.quantity - position.quantity)
+    return stop.quantity in (ZERO, position.quantity) or difference < tolerance
+
+
+def repeatable(orders: Iterable[Order], position: Position, stop_price: Decimal) -> str:
+    """Client id of an unconfirmed stop of the same terms, ``""`` if there is none (S15).
+
+    It is sent again under that id. Should the first one have arrived after all, the venue refuses
+    the second as a duplicate.
+    """
+    for order in orders:
+        if (
+            order.kind is OrderKind.STOP
+            and order.state.is_unconfirmed
+            and order.symbol == position.symbol
+            and order.side is position.side.opposite
+            and order.quantity == position.quantity
+            and order.stop_price == stop_price
+        ):
+            return order.client_id
+    return ""
 
 
 def trail(

@@ -1,0 +1,300 @@
+"""The real executor program against the real paper venue, seen from outside.
+
+A :class:`Rig` is one bot on an account of its own: files below a short folder, ticks from a real
+market socket, intents on the real bus, the program as a process of its own. What is asserted comes
+from the venue's event log; the bot's own words are only waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from bot.tests.support.bot_tree import BotTree
+from bot.tests.support.paper_venue import AdminClient, PaperVenue
+from bot.tests.support.waiting import eventually
+from bot.tests.support.witness import Event, Gap, Moment, doubled, executed, gaps, replay, requests
+
+from watchkeeper.bus.protocol import COMMANDS, INTENTS
+from watchkeeper.bus.sqlite import open_bus
+from watchkeeper.domain.model import Intent, OrderKind, Side, Tick
+from watchkeeper.journal.reader import JournalReader, read_journal
+from watchkeeper.market.server import TickServer
+from watchkeeper.watch.clock import now_ms
+from watchkeeper.watch.heartbeat import Beat
+
+BTC = "BTC/USDT:USDT"
+ORDER_PATH = "/fapi/v1/order"
+ALGO_PATH = "/fapi/v1/algoOrder"
+PRICE = Decimal(46_000)
+READY_DEADLINE_S = 30.0
+_numbers = itertools.count(1)
+
+CONFIG = """\
+name = "alpha"
+mode = "paper"
+[venue]
+ca_file = "{ca_file}"
+[heartbeat]
+interval_ms = 100
+[clock]
+require_synchronised = false
+[[strategies]]
+name = "test"
+plugin = "mean_reversion"
+symbols = ["BTC/USDT:USDT", "ETH/USDT:USDT"]
+"""
+
+
+class Rig(BotTree):
+    """One bot, its account and its market data. End it with :meth:`close`."""
+
+    def __init__(self, venue: PaperVenue, *, settings: str = "", account: bool = True) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="wk-"))  # short: Unix sockets' paths are
+        super().__init__(self._folder)
+        self.venue = venue
+        self.alias = f"EXEC{next(_numbers):03d}"
+        if account:
+            self.admin.open_account(self.alias)
+        self.paths.config.write_text(CONFIG.format(ca_file=venue.ca_path) + settings)
+        self.write_secrets(
+            self.paths.trading_env,
+            WATCHKEEPER_API_KEY=f"key-{self.alias}",
+            WATCHKEEPER_API_SECRET=f"secret-{self.alias}",
+        )
+        self.ticks = Ticks(self.paths.market_socket)
+
+    @property
+    def admin(self) -> AdminClient:
+        return self.venue.admin
+
+    @property
+    def environment(self) -> dict[str, str]:
+        environment = {**super().environment, **_changed(self.venue.environment())}
+        # As on a host, where a release is compiled when it is installed.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / "wk-tests-pycache")
+        return environment
+
+    def close(self) -> None:
+        super().close()
+        self.ticks.close()
+        for fault in self.admin.faults():
+            if fault["match"].get("account") == self.alias:
+                self.admin.clear_faults(fault["id"])
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    # -- the program --------------------------------------------------------------------------
+
+    def executor(self, *, ready: bool = True) -> subprocess.Popen[bytes]:
+        """Start it; by default wait until entries are allowed."""
+        process = self.start("executor")
+        if ready:
+            self.wait_entries(process)
+        return process
+
+    def wait_entries(self, process: subprocess.Popen[bytes]) -> Beat:
+        return self.wait_beat(
+            lambda beat: bool(beat.pid == process.pid and beat.progress.get("entries_allowed"))
+        )
+
+    def wait_beat(self, condition: Callable[[Beat], bool]) -> Beat:
+        """The first heartbeat for which ``condition`` holds."""
+
+        def probe() -> Beat | None:
+            beat = self.beat("executor")
+            return beat if beat is not None and condition(beat) else None
+
+        return self.until(probe)
+
+    def until(self, probe: Callable[[], Any], what: str = "") -> Any:
+        """As ``eventually``; shows what the bot and the venue said when it never comes."""
+        try:
+            return eventually(probe, deadline_s=READY_DEADLINE_S, what=what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.tail()}") from None
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+
+    def tail(self) -> str:
+        log = self.paths.log(self.slot, "executor")
+        lines = log.read_text().splitlines() if log.exists() else []
+        events = [json.dumps(e) for e in self.events() if e["kind"] != "request" or e["fault"]]
+        return "\n".join([*lines[-40:], "--- venue", *events[-25:], f"{self.beat('executor')}"])
+
+    # -- what is asked of it ------------------------------------------------------------------
+
+    def intend(
+        self,
+        side: str = "buy",
+        *,
+        symbol: str = BTC,
+        action: str = "enter",
+        quantity: str | None = "0.02",
+        stop_price: object = None,
+        ttl_ms: int = 20_000,
+        intent_id: str = "",
+    ) -> Intent:
+        """Put an intent on the bus, as the strategy does."""
+        created_ms = now_ms()
+        intent = Intent(
+            intent_id=intent_id or f"test-{uuid.uuid4().hex[:12]}",
+            strategy="test",
+            symbol=symbol,
+            action=action,
+            side=Side(side),
+            quantity=None if quantity is None else Decimal(quantity),
+            stop_price=None if stop_price is None else Decimal(str(stop_price)),
+            created_ms=created_ms,
+            expires_ms=created_ms + ttl_ms,
+        )
+        self._publish(INTENTS, intent.intent_id, msgspec.json.encode(intent))
+        return intent
+
+    def command(self, command: str) -> None:  # type: ignore[override]
+        self._publish(COMMANDS, uuid.uuid4().hex, json.dumps({"command": command}).encode())
+
+    def _publish(self, topic: str, message_id: str, payload: bytes) -> None:
+        bus = open_bus(self.paths.bus)
+        try:
+            bus.publish(topic, message_id, payload)
+        finally:
+            bus.close()
+
+    def price(self, price: object) -> None:
+        """Jump there, at the venue and in the market data."""
+        self.admin.price(price)
+        self.ticks.set(Decimal(str(price)))
+
+    def hold(self, kind: str, method: str, path: str, prefix: str = "", **effect: Any) -> int:
+        """Arm a fault for this account alone."""
+        match = {"method": method, "path": path, "account": self.alias}
+        if prefix:
+            match["client_id_prefix"] = prefix
+        return self.admin.fault(kind, match=match, **effect)
+
+    # -- the venue's word ---------------------------------------------------------------------
+
+    def events(self) -> list[Event]:
+        return self.admin.events(alias=self.alias)
+
+    def moments(self) -> list[Moment]:
+        return replay(self.events(), "BTCUSDT")
+
+    def now(self) -> Moment:
+        """Position and stops as the venue's log has them."""
+        moments = self.moments()
+        return moments[-1] if moments else Moment(seq=0, ts_ms=0, position=Decimal(0), stops=())
+
+    def gaps(self) -> list[Gap]:
+        return gaps(self.moments())
+
+    def sent(self, kind: OrderKind) -> list[Event]:
+        """Requests that placed orders of that kind."""
+        path = ALGO_PATH if kind is OrderKind.STOP else ORDER_PATH
+        return requests(self.events(), "POST", path, kind)
+
+    def wait_protected(self, position: object, stop: object = None) -> Moment:
+        """Until exactly one valid stop rests for exactly that position."""
+
+        def probe() -> Moment | None:
+            now = self.now()
+            right = (
+                now.position == Decimal(str(position))
+                and len(now.stops) == 1
+                and len(now.valid_stops) == 1
+                and now.stops[0].quantity == abs(now.position)
+                and (stop is None or now.stops[0].trigger_price == Decimal(str(stop)))
+            )
+            return now if right else None
+
+        found: Moment = self.until(probe, what=f"one stop for {position}")
+        return found
+
+    def wait_flat(self) -> None:
+        """Until there was a position and now is neither position nor stop."""
+        self.until(
+            lambda: any(m.position for m in self.moments())
+            and not self.now().position
+            and not self.now().stops,
+            what="flat",
+        )
+
+    def check(self) -> None:
+        """What holds in every test: nothing doubled, and the position is what was executed."""
+        events = self.events()
+        assert doubled(events) == []
+        assert self.now().position == executed(events, "BTCUSDT")
+
+    def journal(self) -> JournalReader:
+        return read_journal(self.paths.journal)
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.log("executor") if line["event"] == event]
+
+    def alerts(self) -> set[str]:
+        return {line["alert"] for line in self.logged("alert")}
+
+    def rows(self) -> set[str]:
+        """Rows of the matrix that reconciliation cited."""
+        return {line["row"] for line in self.logged("reconcile")}
+
+
+def _changed(environment: dict[str, str]) -> dict[str, str]:
+    return {k: environment[k] for k in ("PYTHONPATH", "PAPER_VENUE_ADDRESS")}
+
+
+class Ticks:
+    """A market socket of the test's own: always fresh, at the price it was told."""
+
+    def __init__(self, path: Path, symbols: Sequence[str] = (BTC, "ETH/USDT:USDT")) -> None:
+        self._path = path
+        self._symbols = symbols
+        self._price: Decimal | None = PRICE
+        self._loop = asyncio.new_event_loop()
+        self._end = asyncio.Event()
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
+        self._thread.start()
+        assert started.wait(10)
+
+    def set(self, price: Decimal | None) -> None:
+        """None: silence."""
+        self._price = price
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(10)
+
+    def _run(self, started: threading.Event) -> None:
+        self._loop.run_until_complete(self._serve(started))
+        self._loop.close()
+
+    async def _serve(self, started: threading.Event) -> None:
+        server = TickServer(self._path)
+        await server.start()
+        started.set()
+        while not self._end.is_set():
+            for symbol in self._symbols:
+                if (price := self._price) is not None:
+                    at = now_ms()
+                    server.publish(Tick(symbol=symbol, last=price, venue_ms=at, received_ms=at))
+            try:
+                await asyncio.wait_for(self._end.wait(), 0.05)
+            except TimeoutError:
+                continue
+        await server.close()
