@@ -30,6 +30,7 @@ def test_routine_calls_leave_the_reserved_share_to_protection() -> None:
     paced.spend(75, START)
     assert paced.wait_ms(1, START + 20_000, protective=False) == 40_000
     assert paced.wait_ms(40, START + 20_000, protective=True) == 0
+    paced.spend(40, START + 20_000)
     assert paced.wait_ms(0, START + 20_000, protective=False) == 0  # an order
     assert paced.wait_ms(1, START + MINUTE_MS, protective=False) == 0
 
