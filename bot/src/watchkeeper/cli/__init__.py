@@ -1,0 +1,1 @@
+"""The command line. Typer and Rich are imported here and nowhere else."""

@@ -43,7 +43,13 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in _WELL
 
 
-_WELL = {State.READY.value, State.SPARE.value, State.HALTED.value, State.RECONCILING.value}
+_WELL = {
+    State.READY.value,
+    State.SPARE.value,
+    State.HALTED.value,
+    State.RECONCILING.value,
+    "RUNNING",  # of a program that sends no heartbeat
+}
 
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,16 +88,18 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_bots(root: Path) -> list[str]:
-    """Names of the bots of this host."""
-    folder = root / "etc/watchkeeper"
+    """Names of the bots of this host, those included that this user may not look into."""
     try:
-        return sorted(
-            entry.name
-            for entry in folder.iterdir()
-            if any((entry / name).exists() for name in ("bot.toml", "foreign.toml"))
-        )
+        return sorted(entry.name for entry in (root / "etc/watchkeeper").iterdir() if _bot(entry))
     except OSError:
         return []
+
+
+def _bot(folder: Path) -> bool:
+    try:
+        return any((folder / name).exists() for name in ("bot.toml", "foreign.toml"))
+    except PermissionError:
+        return True
 
 
 def look(paths: Paths, *, with_units: bool = True) -> Overview:
@@ -145,25 +153,35 @@ def slots_of(paths: Paths) -> list[str]:
 
 
 def judge_program(name: str, beat: Beat | None, process: Process | None, at_ms: int) -> Program:
-    """One word for a program, out of its heartbeat and supervisor's view."""
+    """One word for a program, out of its heartbeat and supervisor's view.
+
+    A program that is not one of :data:`PROGRAMS` sends no heartbeat: supervisor's word counts.
+    """
     age_ms = beat.age_ms(at_ms) if beat is not None else None
-    fresh = age_ms is not None and age_ms <= LOST_MS
-    state = beat.state.value if beat is not None and fresh else "LOST"
-    error = beat.error if beat is not None else "no heartbeat yet"
+    state, error, uptime_ms, pid = "LOST", "no heartbeat yet", None, 0
+    if beat is not None and age_ms is not None and age_ms <= LOST_MS:
+        state, error, pid = beat.state.value, beat.error, beat.pid
+        uptime_ms = at_ms - beat.started_ms
+    elif age_ms is not None:
+        error = f"last heartbeat {age_ms / 1000:.0f} s ago"
     if process is not None:
+        pid = process.pid
+        if uptime_ms is None and process.state == "RUNNING":
+            uptime_ms = at_ms - process.start_s * 1000
         if process.stopped_by_hand:
             state, error = "STOPPED", ""
         elif process.state in ("FATAL", "BACKOFF", "EXITED", "UNKNOWN"):
             state = process.state
-    if state == "LOST" and age_ms is not None:
-        error = f"last heartbeat {age_ms / 1000:.0f} s ago"
+            error = process.description or error
+        elif name not in PROGRAMS:
+            state, error = process.state, ""
     return Program(
         name=name,
         state=state,
         error=error,
-        pid=process.pid if process is not None else (beat.pid if beat and fresh else 0),
+        pid=pid,
         beat_age_ms=age_ms,
-        uptime_ms=at_ms - beat.started_ms if beat is not None and fresh else None,
+        uptime_ms=uptime_ms,
         supervisor=process.state if process is not None else "",
         progress=beat.progress if beat is not None else {},
     )

@@ -1,0 +1,173 @@
+"""Commands, their options and their help. What they do is in the modules beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from watchkeeper import __version__
+
+_EXIT = "\n\nExit status: "
+
+app = typer.Typer(
+    name="watchkeeper",
+    help="Trading bots that know their true state after any crash.\n\n"
+    "Start with `watchkeeper status`. Every command takes `--help`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(no_args_is_help=True, help="A bot's settings.")
+app.add_typer(config_app, name="config")
+
+Bot = Annotated[
+    str | None,
+    typer.Option(
+        "--bot",
+        metavar="NAME",
+        envvar="WATCHKEEPER_BOT",
+        help="Which bot. Not needed where there is only one.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document for machines.")]
+
+
+class ProgramName(StrEnum):
+    """The supervised programs."""
+
+    FEED = "feed"
+    STRATEGY = "strategy"
+    EXECUTOR = "executor"
+    RISK = "risk"
+    NOTIFIER = "notifier"
+    HEALTH = "health"
+
+
+@app.command(
+    help="Show bots, programs, positions and their protection, alerts and the host.\n\n"
+    "Reads files, supervisord and systemd only: it answers within 2 seconds also when the bot, "
+    "its database or its supervisor do not."
+    + _EXIT
+    + "0 all is well, 1 something is not, 2 no such bot."
+)
+def status(
+    bot: Bot = None,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 s until Ctrl-C.")] = False,
+) -> None:
+    from watchkeeper.cli import status as command  # noqa: PLC0415
+
+    raise SystemExit(command.main(bot, as_json=as_json, watch=watch))
+
+
+@app.command(
+    help="Examine settings, secrets, clock, venue and key of one bot, and say what mends what is "
+    "wrong.\n\nAsks the venue with the bot's own key; sends no order. Run it as root or as the "
+    "bot's user." + _EXIT + "0 nothing wrong, 1 warnings, 2 something must be mended."
+)
+def doctor(bot: Bot = None, as_json: AsJson = False) -> None:
+    from watchkeeper.cli import doctor as command  # noqa: PLC0415
+
+    raise SystemExit(command.main(bot, as_json=as_json))
+
+
+@app.command(
+    help="Compare what the bot believes with what its venue says.\n\nWith `--dry-run`: print the "
+    "plan and send nothing. Without: ask the running executor for a pass now; it makes one every "
+    "minute by itself."
+    + _EXIT
+    + "0 nothing to do (or asked), 1 the plan holds actions, 2 it cannot be told."
+)
+def reconcile(
+    bot: Bot = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    from watchkeeper.cli import reconcile as command  # noqa: PLC0415
+
+    raise SystemExit(command.main(bot, dry_run=dry_run, as_json=as_json))
+
+
+@app.command(
+    help="Run the health checks of one bot once; the timer does so every 30 s.\n\nA check fails "
+    "only after several failures in a row, which are remembered between runs. Thresholds: "
+    "`/etc/watchkeeper/<bot>/checks.toml`." + _EXIT + "0 ok, 1 warning, 2 critical."
+)
+def check(bot: Bot = None, as_json: AsJson = False) -> None:
+    from watchkeeper.cli import check as command  # noqa: PLC0415
+
+    raise SystemExit(command.main(bot, as_json=as_json))
+
+
+@app.command(
+    help="Release the HALT latch of one bot: only a person may.\n\nShows who halted it and why, "
+    "and asks." + _EXIT + "0 released or not halted, 1 not confirmed, 2 it could not be released."
+)
+def resume(
+    bot: Bot = None,
+    by: Annotated[
+        str,
+        typer.Option("--by", metavar="WHO", help="Your name, for the latch.", envvar="SUDO_USER"),
+    ] = "operator",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    from watchkeeper.cli import resume as command  # noqa: PLC0415
+
+    raise SystemExit(command.main(bot, by=by, yes=yes))
+
+
+@config_app.command(
+    "check",
+    help="Validate bot.toml, the strategies' parameters and the secrets' files.\n\nThe error names "
+    "the setting. Secrets are looked at only where this user may read them, and never shown."
+    + _EXIT
+    + "0 valid, 2 something is wrong.",
+)
+def config_check(bot: Bot = None) -> None:
+    from watchkeeper.cli import config as command  # noqa: PLC0415
+
+    raise SystemExit(command.main(bot))
+
+
+@app.command(
+    help="Run one program of a bot in the foreground, as supervisor does.\n\n"
+    "Environment: WATCHKEEPER_BOT, WATCHKEEPER_SLOT (default `blue`), WATCHKEEPER_ROOT."
+    + _EXIT
+    + "0 stopped by SIGTERM or SIGINT, 1 crashed."
+)
+def run(program: Annotated[ProgramName, typer.Argument(help="Which program.")]) -> None:
+    from watchkeeper.programs.runner import run as run_program  # noqa: PLC0415
+
+    raise SystemExit(run_program(program.value))
+
+
+@app.command(
+    help="Start the paper venue: Binance USD-M on this machine, for tests and demos. "
+    "`watchkeeper paper --help` lists its options.",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    add_help_option=False,
+)
+def paper(context: typer.Context) -> None:
+    from watchkeeper.paper.command import main as command  # noqa: PLC0415
+
+    raise SystemExit(command(context.args))
+
+
+@app.command(help="Print the version.")
+def version() -> None:
+    print(__version__)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; its exit status."""
+    try:
+        app(args=list(arguments), prog_name="watchkeeper")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 2
+    return 0

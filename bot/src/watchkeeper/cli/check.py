@@ -1,0 +1,38 @@
+"""``watchkeeper check``."""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+
+from watchkeeper.cli.common import WRONG, choose, fail
+from watchkeeper.config import ConfigError
+from watchkeeper.watch.checks import Severity, lines, recall, remember, run_checks, surroundings
+from watchkeeper.watch.overview import look
+
+
+def main(bot: str | None, *, as_json: bool) -> int:
+    """Check once, remember, print. The exit status is the worst severity's."""
+    paths = choose(bot)
+    before = recall(paths)
+    try:
+        around = surroundings(paths, look(paths, with_units=False), before)
+    except ConfigError as error:
+        fail(str(error))
+    verdict = run_checks(around, before)
+    try:
+        remember(paths, verdict)
+    except OSError as error:
+        # Without memory no check would ever fail often enough.
+        print(f"watchkeeper: {paths.checks}: {error.strerror}", file=sys.stderr)
+        return WRONG
+    if as_json:
+        print(msgspec.json.encode(verdict).decode())
+    else:
+        told = list(lines(verdict))
+        for line in told:
+            print(line)
+        if verdict.status is Severity.OK:
+            print(f"ok        {len(verdict.results)} checks of {paths.bot}")
+    return verdict.status.exit_status

@@ -1,0 +1,79 @@
+"""What every command needs: which bot is meant, and how to say no."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from watchkeeper.paths import Paths
+from watchkeeper.watch.overview import find_bots
+
+OK, WARNING, WRONG = 0, 1, 2  # exit statuses of every command
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong on stderr and end with status 2.
+
+    Raises:
+        SystemExit: always.
+    """
+    print(f"watchkeeper: {message}", file=sys.stderr)
+    raise SystemExit(WRONG)
+
+
+def root() -> Path:
+    return Path(os.environ.get("WATCHKEEPER_ROOT", "/"))
+
+
+def choose(bot: str | None) -> Paths:
+    """The bot that was named, or the only one there is."""
+    bots = find_bots(root())
+    listed = ", ".join(bots)
+    bot = bot or os.environ.get("WATCHKEEPER_BOT") or None
+    if bot is not None:
+        if bot not in bots:
+            fail(f"--bot: there is no bot {bot!r} here; bots on this host: {listed or 'none'}")
+        return _readable(Paths(bot, root()))
+    if not bots:
+        fail(f"no bot in {root() / 'etc/watchkeeper'}: provision one with site.yml")
+    if len(bots) > 1:
+        fail(f"several bots here, name one: --bot {bots[0]} (there are {listed})")
+    return _readable(Paths(bots[0], root()))
+
+
+def choose_all(bot: str | None) -> list[Paths]:
+    """The bot that was named, or all of them."""
+    bots = find_bots(root())
+    if bot or os.environ.get("WATCHKEEPER_BOT") or len(bots) < 2:
+        return [choose(bot)]
+    return [_readable(Paths(name, root())) for name in bots]
+
+
+def _readable(paths: Paths) -> Paths:
+    if not os.access(paths.etc, os.R_OK | os.X_OK):
+        fail(f"{paths.etc}: only root and the group wk-ops may look: usermod -aG wk-ops YOUR_USER")
+    return paths
+
+
+def inside_release(paths: Paths, module: str) -> None:
+    """Go on in the bot's own release when this installation lacks ``module``.
+
+    The operators' tools know no venue; the release does. Does not return when it goes there.
+    """
+    from importlib.util import find_spec  # noqa: PLC0415
+
+    if find_spec(module) is not None:
+        return
+    releases = sorted((paths.root / "opt/watchkeeper/slots").glob(f"{paths.bot}-*"))
+    program = next(
+        (r / "bin/watchkeeper" for r in releases if (r / "bin/watchkeeper").exists()), None
+    )
+    if program is None or os.environ.get("WATCHKEEPER_INSIDE_RELEASE"):
+        fail(
+            f"{module} is not installed here, and {paths.bot} has no release with it below "
+            f"{paths.root / 'opt/watchkeeper/slots'}: deploy it with site.yml"
+        )
+    os.environ["WATCHKEEPER_INSIDE_RELEASE"] = "1"
+    os.execv(program, [str(program), *sys.argv[1:]])  # noqa: S606
