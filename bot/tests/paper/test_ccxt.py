@@ -109,8 +109,8 @@ async def test_errors_are_the_ones_ccxt_knows(exchange: Any) -> None:
     """The real host names let ccxt use its table of futures errors."""
     with pytest.raises(ccxt.InsufficientFunds):
         await exchange.create_order(SYMBOL, "market", "buy", 100)
+    stop = {"stopLossPrice": 90_000, "reduceOnly": True}
     with pytest.raises(ccxt.OrderImmediatelyFillable):
-        stop = {"stopLossPrice": 90_000, "reduceOnly": True}
         await exchange.create_order(SYMBOL, "market", "sell", 0.01, params=stop)
     exchange.secret = "wrong"
     with pytest.raises(ccxt.AuthenticationError):

@@ -257,10 +257,8 @@ async def _serve(
     server = Server(
         venue, streams, latency_ms=options.latency_ms, weight_limit=options.weight_limit
     )
-    wire = web.ServerRunner(web.Server(server.handle, access_log=None), shutdown_timeout=_SHUTDOWN_S)
-    control = web.ServerRunner(
-        web.Server(admin.Admin(venue, streams).handle, access_log=None), shutdown_timeout=_SHUTDOWN_S
-    )
+    wire = _runner(web.Server(server.handle, access_log=None))
+    control = _runner(web.Server(admin.Admin(venue, streams).handle, access_log=None))
     await wire.setup()
     await control.setup()
     try:
@@ -286,6 +284,10 @@ async def _serve(
         await wire.cleanup()
         await control.cleanup()
     return 0
+
+
+def _runner(server: web.Server) -> web.ServerRunner:
+    return web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_S)
 
 
 async def _listen(option: str, runner: web.ServerRunner, where: Address, tls: object) -> None:

@@ -53,12 +53,12 @@ def effects(change: Change) -> list[Fields]:
                     "order_id": fill.order_id,
                     "client_id": fill.client_id,
                     "side": fill.side,
-                    "qty": fill.quantity,
-                    "price": fill.price,
-                    "commission": fill.commission,
-                    "realized_pnl": fill.realized_pnl,
+                    "qty": f"{fill.quantity:f}",
+                    "price": f"{fill.price:f}",
+                    "commission": f"{fill.commission:f}",
+                    "realized_pnl": f"{fill.realized_pnl:f}",
                     "reduce_only": order.reduce_only,
-                    "position_after": fill.position_after,
+                    "position_after": f"{fill.position_after:f}",
                 }
             )
         events.append(
@@ -96,13 +96,13 @@ def effects(change: Change) -> list[Fields]:
             {
                 "kind": "position",
                 "symbol": position.symbol,
-                "amount": position.amount,
-                "entry_price": position.entry_price,
-                "wallet": change.wallet,
+                "amount": f"{position.amount:f}",
+                "entry_price": f"{position.entry_price:f}",
+                "wallet": f"{change.wallet:f}",
             }
         ]
     record = change.record
-    return [{"kind": "account", "wallet": record.wallet, "settings": record.settings}]
+    return [{"kind": "account", "wallet": f"{record.wallet:f}", "settings": record.settings}]
 
 
 def account_of(change: Change) -> str:
