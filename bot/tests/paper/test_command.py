@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,10 @@ def test_accounts_are_opened_from_a_file(tmp_path: Path) -> None:
     options = ("--accounts", str(file), "--latency-ms", "50")
     with PaperVenue(tmp_path, account=None, options=options) as venue:
         client = RawClient(venue, "FILED")
+        client.send("GET", "/fapi/v1/ping")  # connects
+        started = time.monotonic()
         [balance] = client.signed("GET", "/fapi/v3/balance").body
+        assert time.monotonic() - started >= 0.05
         client.close()
     assert (balance["accountAlias"], balance["balance"]) == ("FILED", "1234.50000000")
     assert venue.log() == ""

@@ -12,7 +12,10 @@ import ipaddress
 import os
 import ssl
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 HOST_NAMES = (
     "fapi.binance.com",
@@ -132,10 +135,10 @@ def _make(files: Certificates) -> None:
     _write(files.ca, ca.public_bytes(serialization.Encoding.PEM), mode=0o644)
 
 
-def _usage(*, sign_certificates: bool):  # type: ignore[no-untyped-def]
-    from cryptography import x509  # noqa: PLC0415
+def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    from cryptography.x509 import KeyUsage  # noqa: PLC0415
 
-    return x509.KeyUsage(
+    return KeyUsage(
         digital_signature=not sign_certificates,
         content_commitment=False,
         key_encipherment=False,

@@ -8,12 +8,13 @@ import json
 import os
 import signal
 import socket
+import ssl
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -216,10 +217,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         venue.close()
 
 
-def _run(main_coroutine: object) -> int:
-    import uvloop  # noqa: PLC0415 -- comes with ccxt; a third more requests a second
-
-    return uvloop.run(main_coroutine)  # type: ignore[arg-type]
+def _run(serving: Coroutine[Any, Any, int]) -> int:
+    try:
+        import uvloop  # noqa: PLC0415 -- comes with ccxt; a third more requests a second
+    except ImportError:
+        return asyncio.run(serving)
+    return uvloop.run(serving)
 
 
 def _fail(message: str) -> int:
@@ -290,12 +293,14 @@ def _runner(server: web.Server) -> web.ServerRunner:
     return web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_S)
 
 
-async def _listen(option: str, runner: web.ServerRunner, where: Address, tls: object) -> None:
+async def _listen(
+    option: str, runner: web.ServerRunner, where: Address, tls: ssl.SSLContext | None
+) -> None:
     site = web.TCPSite(
         runner,
         where.host,
         where.port,
-        ssl_context=tls,  # type: ignore[arg-type]
+        ssl_context=tls,
         reuse_address=True,
         backlog=1024,
     )
