@@ -42,7 +42,7 @@ fmt: bootstrap ## Rewrite Python files the way `make lint` wants them
 	@$(VENV)/ruff format .
 
 bench: bootstrap ## Kill to reconciled and protected, start-up, memory; budgets beside them
-	@$(VENV)/python tools/bench.py
+	@$(VENV)/python -m bench
 
 lock: bootstrap ## Resolve requirements/*.in anew into hash-pinned *.txt
 	@$(VENV)/python tools/lock.py

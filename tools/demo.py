@@ -92,7 +92,7 @@ def progress(line: str) -> None:
     """A line a task on a pipe, one moving line on a terminal."""
     if not line.startswith(("TASK [", "RUNNING HANDLER [")):
         return
-    task = line.split("[", 1)[1].split("]")[0]
+    task = line.split("[", 1)[1].split("]", maxsplit=1)[0]
     if sys.stdout.isatty():
         print(f"\r\033[K    {task}"[:110], end="", flush=True)
     else:
@@ -197,8 +197,8 @@ def state() -> Json:
 
 
 def admin(method: str, path: str) -> Json:
-    request = urllib.request.Request(VENUE + path, method=method)
-    with urllib.request.urlopen(request, timeout=10) as response:
+    request = urllib.request.Request(VENUE + path, method=method)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
         answer: Json = json.loads(response.read())
     return answer
 

@@ -7,18 +7,20 @@ import os
 import time
 import urllib.request
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 T = TypeVar("T")
+ROOT = Path(__file__).resolve().parents[2]
 Json = dict[str, Any]
 
 PROGRAMS = ("feed", "strategy", "executor", "risk", "notifier", "health")
 DEADLINE_S = 60.0
 
 
-def eventually(question: Callable[[], T], what: str, *, deadline_s: float = DEADLINE_S) -> T:
+def eventually(question: Callable[[], T | None], what: str, *, deadline_s: float = DEADLINE_S) -> T:
     """The first true answer to ``question``.
 
     Raises:
@@ -32,6 +34,11 @@ def eventually(question: Callable[[], T], what: str, *, deadline_s: float = DEAD
             return answer
         time.sleep(0.2)
     raise AssertionError(f"{what}: not within {deadline_s:.0f} s, last answer {answer!r}")
+
+
+def scenario_directory() -> Path:
+    """Where the run keeps its keys, logs and the venue's state."""
+    return ROOT / ".work" / os.environ["MOLECULE_SCENARIO_NAME"]
 
 
 class Venue:
@@ -159,7 +166,8 @@ def protected(venue: Venue, account: str) -> bool:
 @pytest.fixture(scope="session")
 def venue() -> Venue:
     """The scenario's paper venue."""
-    return Venue(os.environ["WATCHKEEPER_VENUE_ADMIN"])
+    outside = scenario_directory() / "outside.json"
+    return Venue(json.loads(outside.read_text())["admin"])
 
 
 @pytest.fixture

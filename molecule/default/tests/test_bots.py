@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
+
+import pytest
 
 from hosttest import PROGRAMS, Bot, Venue, eventually, protected, ready
 
 ACCOUNTS = {"alpha": "ALPHA", "beta": "BETA"}
 
 
-def test_both_bots_trade_and_stay_protected(alpha: Bot, beta: Bot, venue: Venue) -> None:
-    for bot in (alpha, beta):
-        ready(bot)
-        account = ACCOUNTS[bot.name]
-        eventually(
-            lambda account=account: venue.events(0, "fill", account=account),
-            f"a fill of {bot.name} in the venue's log",
-            deadline_s=180,
-        )
-        for fill in venue.events(0, "fill", account=account):
-            assert fill["client_id"].startswith("wk"), fill
-            assert fill["client_id"].split("-")[1] == bot.name, fill
-        eventually(lambda account=account: protected(venue, account), f"{bot.name} protected")
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+def test_a_bot_trades_and_stays_protected(host: Any, name: str, venue: Venue) -> None:
+    account = ACCOUNTS[name]
+    ready(Bot(host, name))
+    fills = eventually(
+        lambda: venue.events(0, "fill", account=account),
+        f"a fill of {name} in the venue's log",
+        deadline_s=180,
+    )
+    for fill in fills:
+        assert fill["client_id"].startswith("wk"), fill
+        assert fill["client_id"].split("-")[1] == name, fill
+    eventually(lambda: protected(venue, account), f"{name} protected")
 
 
 def test_real_names_lead_to_the_paper_venue_and_nowhere_else(alpha: Bot) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from hosttest import PROGRAMS, Bot, eventually, ready
 
 TIMERS = ("wk-clock.timer", "health-check@alpha.timer", "health-check@beta.timer")
@@ -108,7 +109,9 @@ def test_logs_rotate_under_a_running_program(alpha: Bot) -> None:
     alpha.sh(f"test -s {log}")
     before = alpha.sh(f"stat -c %i {log}")
     configuration = alpha.sh(
-        "grep -rl /var/log/watchkeeper /etc/logrotate.d /etc/watchkeeper /usr/local/lib/watchkeeper 2>/dev/null | head -n 1 || true"
+        "grep -rl /var/log/watchkeeper"
+        " /etc/logrotate.d /etc/watchkeeper /usr/local/lib/watchkeeper 2>/dev/null"
+        " | head -n 1 || true"
     ).strip()
     alpha.sh(f"logrotate --force --state /tmp/logrotate.state {configuration}")
     alpha.sh("watchkeeper reconcile --bot alpha --dry-run >/dev/null || true")

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from hosttest import PROGRAMS, Bot, ready
 
 FILES = ("env", "trading.env")

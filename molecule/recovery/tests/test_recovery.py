@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+
 from hosttest import PROGRAMS, Bot, Venue, eventually, protected, ready
 
 ACCOUNT = "ALPHA"
