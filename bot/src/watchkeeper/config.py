@@ -30,7 +30,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
-class VenueConfig(_Section):
+class VenueConfig(_Section, frozen=True):
     id: Literal["binanceusdm"] = "binanceusdm"
     ca_file: str = ""  # paper only: the paper venue's CA
     address: str = ""  # paper only: HOST:PORT that stands for all of the venue's host names
@@ -40,7 +40,7 @@ class VenueConfig(_Section):
     reserved_for_protection_pct: Annotated[int, Meta(ge=0, le=90)] = 25
 
 
-class StrategyConfig(_Section):
+class StrategyConfig(_Section, frozen=True):
     name: str  # this instance's name in logs and intents
     plugin: str  # entry point in the group watchkeeper.strategies
     symbols: Annotated[list[str], Meta(min_length=1)]
@@ -48,7 +48,7 @@ class StrategyConfig(_Section):
     intent_ttl_ms: Positive = 5000
 
 
-class RiskConfig(_Section):
+class RiskConfig(_Section, frozen=True):
     order_quote_value: Decimal = Decimal(1000)  # size of an entry, in quote currency
     max_position_quote_value: Decimal = Decimal(5000)
     max_open_positions: Positive = 5
@@ -57,7 +57,7 @@ class RiskConfig(_Section):
     unprotected_deadline_ms: Positive = 60_000
 
 
-class ProtectionConfig(_Section):
+class ProtectionConfig(_Section, frozen=True):
     stop_distance_pct: Decimal = Decimal(2)
     trailing_distance_pct: Decimal = Decimal(0)  # 0: the stop does not trail
     trailing_step_pct: Decimal = Decimal("0.1")  # smallest move worth a replacement
@@ -65,34 +65,34 @@ class ProtectionConfig(_Section):
     underwater_pct: Decimal = Decimal(20)  # P16
 
 
-class ReconcileConfig(_Section):
+class ReconcileConfig(_Section, frozen=True):
     interval_ms: Positive = 60_000
     unknown_deadline_ms: Annotated[int, Meta(ge=600_000)] = 600_000
 
 
-class ClockConfig(_Section):
+class ClockConfig(_Section, frozen=True):
     max_offset_ms: Positive = 500  # to the venue
     require_synchronised: bool = True  # entries wait for the host's clock
 
 
-class DataConfig(_Section):
+class DataConfig(_Section, frozen=True):
     max_age_ms: Positive = 60_000  # by venue timestamp; older opens nothing
 
 
-class HeartbeatConfig(_Section):
-    interval_ms: Annotated[int, Meta(ge=100, le=60_000)] = 10_000
+class HeartbeatConfig(_Section, frozen=True):
+    interval_ms: Annotated[int, Meta(ge=100, le=10_000)] = 10_000  # lost after 30 s of silence
 
 
-class HealthConfig(_Section):
+class HealthConfig(_Section, frozen=True):
     listen: str = "127.0.0.1"
     port: Port = 8700
 
 
-class LogConfig(_Section):
+class LogConfig(_Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class BotConfig(_Section):
+class BotConfig(_Section, frozen=True):
     """All of ``bot.toml``."""
 
     name: str
@@ -129,21 +129,32 @@ def load_config(path: Path) -> BotConfig:
         config = msgspec.toml.decode(raw, type=BotConfig, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {_locate(error)}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     _check(config, path)
     return config
 
 
 def _locate(error: msgspec.ValidationError) -> str:
-    """msgspec ends a message with ``- at `$.venue.id```; put the setting's name first."""
+    """Put the setting's name first; msgspec has it at the end or inside its sentence."""
     message, separator, where = str(error).rpartition(" - at ")
     if not separator:
-        return str(error)
-    return f"{where.strip('`').removeprefix('$.')}: {message}"
+        message, where = where, ""
+    place = where.strip("`").removeprefix("$").removeprefix(".")
+    for sentence, meaning in (
+        ("Object contains unknown field `", "unknown setting"),
+        ("Object missing required field `", "missing"),
+    ):
+        if message.startswith(sentence):
+            name = message.removeprefix(sentence).rstrip("`")
+            return f"{place}.{name}: {meaning}" if place else f"{name}: {meaning}"
+    return f"{place}: {message}" if place else message
 
 
 _ADDRESS = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}")
+_SYMBOL = re.compile(r"[A-Z0-9]+/[A-Z0-9]+:[A-Z0-9]+(-[A-Z0-9-]+)?")
+_STRATEGY = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+_LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 
 
 def _check(config: BotConfig, path: Path) -> None:
@@ -162,13 +173,25 @@ def _check(config: BotConfig, path: Path) -> None:
         refuse("venue.address", f"{config.venue.address!r} is not HOST:PORT")
     if config.heartbeat.interval_ms > config.data.max_age_ms:
         refuse("heartbeat.interval_ms", "must not be longer than data.max_age_ms")
+    if not _LOOPBACK.fullmatch(config.health.listen):
+        refuse("health.listen", f"{config.health.listen!r} is not a loopback address")
     names = [s.name for s in config.strategies]
     for name in names:
         if names.count(name) > 1:
             refuse("strategies.name", f"{name!r} is used twice")
     owner: dict[str, str] = {}
-    for strategy in config.strategies:
+    for number, strategy in enumerate(config.strategies):
+        if not _STRATEGY.fullmatch(strategy.name):
+            refuse(
+                f"strategies[{number}].name",
+                f"{strategy.name!r} must match {_STRATEGY.pattern} (it is part of intent ids)",
+            )
         for symbol in strategy.symbols:
+            if not _SYMBOL.fullmatch(symbol):
+                refuse(
+                    f"strategies[{number}].symbols",
+                    f"{symbol!r} is not a unified symbol such as BTC/USDT:USDT",
+                )
             if owner.setdefault(symbol, strategy.name) != strategy.name:
                 refuse(
                     "strategies.symbols",
@@ -182,6 +205,8 @@ def _check(config: BotConfig, path: Path) -> None:
         value = cast("Decimal", getattr(getattr(config, section), key))
         if not value.is_finite() or value < 0:
             refuse(f"{section}.{key}", f"must not be negative, is {value}")
+    if config.protection.underwater_pct >= 100:
+        refuse("protection.underwater_pct", "must be below 100")
     for key in ("stop_distance_pct", "trailing_distance_pct"):
         if getattr(config.protection, key) >= config.protection.underwater_pct:
             refuse(f"protection.{key}", "must be below protection.underwater_pct")
@@ -208,7 +233,7 @@ NOTIFY_URLS = "WATCHKEEPER_NOTIFY_URLS"
 def load_secrets(path: Path, *required: str) -> dict[str, str]:
     """``KEY=value`` lines of a file that only its owner may read.
 
-    Blank lines and lines starting with ``#`` are skipped; a value may stand in double quotes.
+    Blank lines and lines starting with ``#`` are skipped; a value may stand in quotes.
 
     Raises:
         ConfigError: the file is unreadable or open to others, a line is malformed, or a required
@@ -219,6 +244,8 @@ def load_secrets(path: Path, *required: str) -> dict[str, str]:
         text = path.read_text()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:  # its message would quote the content
+        raise ConfigError(f"{path}: not UTF-8 text") from None
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise ConfigError(
             f"{path}: mode is {stat.S_IMODE(status.st_mode):04o}, secrets must be 0600: "
@@ -233,7 +260,7 @@ def load_secrets(path: Path, *required: str) -> dict[str, str]:
         key, separator, value = line.partition("=")
         if not separator or not key.isidentifier():
             raise ConfigError(f"{path}: line {number} is not KEY=value")
-        if len(value) > 1 and value[0] == value[-1] == '"':
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
             value = value[1:-1]
         secrets[key] = value
     for key in required:

@@ -15,7 +15,11 @@ from watchkeeper.domain.model import OrderKind
 MAX_LENGTH = 36
 BOT_NAME = re.compile(r"[a-z][a-z0-9_]{0,13}")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-_FORM = re.compile(r"wk([EXSR])-([a-z][a-z0-9_]{0,13})-([0-9a-z]{1,6})-([0-9a-z]{1,8})")
+_FORM = re.compile(
+    r"wk([EXSR])-([a-z][a-z0-9_]{0,13})"
+    # No leading zeros: two texts must never mean the same order.
+    r"-(0|[1-9a-z][0-9a-z]{0,5})-(0|[1-9a-z][0-9a-z]{0,7})"
+)
 
 
 class ClientId(msgspec.Struct, frozen=True):

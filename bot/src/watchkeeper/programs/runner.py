@@ -45,14 +45,14 @@ class _Restart(Exception):
 
 
 def run(program: str) -> int:
-    """Run ``program`` until it is told to stop. Returns the exit status: 1 after a crash.
-
-    Raises:
-        KeyError: ``WATCHKEEPER_BOT`` or ``WATCHKEEPER_SLOT`` is not set.
-    """
+    """Run ``program`` until it is told to stop. Returns the exit status: 1 after a crash."""
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # stacks of a program that hangs
-    paths = Paths.from_environment()
+    try:
+        paths = Paths.from_environment()
+    except KeyError as error:
+        sys.stderr.write(f"watchkeeper run: {error.args[0]} is not set: it names the bot\n")
+        return 2
     slot = os.environ.get("WATCHKEEPER_SLOT", "blue")
     try:
         status = asyncio.run(_supervise(program, paths, slot))
