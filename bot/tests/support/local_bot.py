@@ -15,7 +15,6 @@ The programs are started as on a host: by supervisord in the foreground, with ``
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import signal
@@ -23,7 +22,6 @@ import subprocess
 import sys
 import time
 import uuid
-import xmlrpc.client
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -32,9 +30,9 @@ from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, cast
 
 import msgspec
+from bot.tests.support import supervisord
 from bot.tests.support.paper_venue import PaperVenue
 from bot.tests.support.waiting import eventually
-from supervisor.xmlrpc import SupervisorTransport
 
 from watchkeeper.bus.protocol import INTENTS
 from watchkeeper.bus.sqlite import open_bus
@@ -111,7 +109,6 @@ class LocalBot:
         self._settings = settings or {}
         self._waker = waker
         self._process: subprocess.Popen[bytes] | None = None
-        self._rpc: xmlrpc.client.ServerProxy | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -233,12 +230,6 @@ class LocalBot:
                 stderr=output,
                 start_new_session=True,
             )
-        self._rpc = xmlrpc.client.ServerProxy(
-            "http://127.0.0.1",
-            transport=SupervisorTransport(
-                None, None, f"unix://{self.paths.supervisor_socket(SLOT)}"
-            ),
-        )
 
     def stop(self) -> None:
         """End supervisord and its programs in good order; kill what is left."""
@@ -271,12 +262,13 @@ class LocalBot:
 
     def info(self, program: str) -> ProcessInfo | None:
         """What supervisord says of ``program``; None while it does not answer."""
-        assert self._rpc is not None, "supervisord was not started"
-        try:
-            answer = self._rpc.supervisor.getProcessInfo(f"{self.paths.bot}:{program}")
-        except (OSError, xmlrpc.client.Error, http.client.HTTPException):
-            return None
-        return cast("ProcessInfo", answer)
+        with contextlib.suppress(supervisord.Unreachable):
+            answer = self._ask("supervisor.getProcessInfo", f"{self.paths.bot}:{program}")
+            return cast("ProcessInfo", answer)
+        return None
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        return supervisord.call(self.paths.supervisor_socket(SLOT), method, *arguments)
 
     def pid(self, program: str) -> int:
         """Process id of ``program``; 0 while it does not run."""
@@ -285,13 +277,11 @@ class LocalBot:
 
     def stop_program(self, program: str) -> None:
         """As ``supervisorctl stop``."""
-        assert self._rpc is not None, "supervisord was not started"
-        self._rpc.supervisor.stopProcess(f"{self.paths.bot}:{program}")
+        self._ask("supervisor.stopProcess", f"{self.paths.bot}:{program}")
 
     def start_program(self, program: str) -> None:
         """As ``supervisorctl start``."""
-        assert self._rpc is not None, "supervisord was not started"
-        self._rpc.supervisor.startProcess(f"{self.paths.bot}:{program}")
+        self._ask("supervisor.startProcess", f"{self.paths.bot}:{program}")
 
     def kill(self, program: str, number: signal.Signals = signal.SIGKILL) -> tuple[int, float]:
         """Send ``number`` to ``program``.

@@ -27,13 +27,14 @@ class Waker:
 
     def __init__(self) -> None:
         self._reads, self._writes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._open = True
         signal.set_wakeup_fd(self._writes, warn_on_full_buffer=False)
 
     def fileno(self) -> int:
         return self._reads
 
     def readable(self) -> bool:
-        return True
+        return self._open
 
     def writable(self) -> bool:
         return False
@@ -53,6 +54,14 @@ class Waker:
     def handle_error(self) -> None:
         """The loop goes on without a wake-up."""
 
+    def close(self) -> None:
+        """Signals wake nobody from here on."""
+        if self._open:
+            self._open = False
+            signal.set_wakeup_fd(-1)
+            os.close(self._reads)
+            os.close(self._writes)
+
 
 class _NoMethods:
     """What supervisord publishes under the extension's name: nothing."""
@@ -60,9 +69,20 @@ class _NoMethods:
 
 def make_waker(supervisord: Any, **settings: str) -> _NoMethods:
     """Called by supervisord when it opens its control socket, at start and after each reload."""
+    from supervisor import events  # noqa: PLC0415 - where this runs, it is loaded already
+    from supervisor.states import SupervisorStates  # noqa: PLC0415
+
     del settings
     watched = supervisord.options.get_socket_map()
-    if not any(isinstance(item, Waker) for item in watched.values()):
-        waker = Waker()
-        watched[waker.fileno()] = waker
+    waker = Waker()
+    watched[waker.fileno()] = waker
+
+    def stopping(_: object) -> None:
+        # A reload closes every descriptor it does not know, and their numbers are given out again:
+        # a signal must not write to somebody else's file.
+        if supervisord.options.mood == SupervisorStates.RESTARTING:
+            del watched[waker.fileno()]
+            waker.close()
+
+    events.subscribe(events.SupervisorStoppingEvent, stopping)
     return _NoMethods()
