@@ -95,6 +95,7 @@ class BinanceUsdm:
             api_key=api_key,
             api_secret=api_secret,
             ca_file=config.ca_file,
+            address=config.address,
             timeout_ms=config.request_timeout_ms,
             recv_window_ms=config.recv_window_ms,
         )

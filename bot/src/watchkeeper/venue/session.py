@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import ssl
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 import msgspec
 
+from watchkeeper.venue.address import connector
 from watchkeeper.venue.ccxt_import import load_class
 from watchkeeper.venue.errors import Reply, read_reply
 
@@ -49,6 +51,7 @@ def open_session(
     api_key: str,
     api_secret: str,
     ca_file: str,
+    address: str,
     timeout_ms: int,
     recv_window_ms: int,
 ) -> Any:
@@ -60,6 +63,7 @@ def open_session(
         api_secret: empty for public data only.
         ca_file: the only CA to trust; empty for the public ones (certifi's, whatever the
             environment says).
+        address: ``HOST:PORT`` to connect to whatever host is asked for; empty for the hosts.
         timeout_ms: of one request, connecting included.
         recv_window_ms: how old a signed request may be when the venue reads it.
     """
@@ -78,6 +82,7 @@ def open_session(
     # ccxt logs whole requests, headers and signatures included, at DEBUG.
     session.logger = logging.Logger("watchkeeper.venue.ccxt", logging.CRITICAL + 1)  # noqa: LOG001
     session.hooks = hooks
+    session.address = address
     session.closing = set()
     return session
 
@@ -91,7 +96,19 @@ def _session_class() -> type[Any]:
         """Signs with venue time, reports every answer, hands over raw stream messages."""
 
         hooks: Hooks
+        address: str
+        session: Any  # ccxt's own, of aiohttp; None before the first request
         closing: set[asyncio.Future[None]]  # sockets given up while they were dialling
+
+        def open(self, lazy: bool = False) -> None:
+            """Called before each request; makes ccxt's connections."""
+            if self.address and self.session is None and not (lazy and self.closed_by_user):
+                import aiohttp  # noqa: PLC0415 - loaded with ccxt
+
+                self.ssl_context = ssl.create_default_context(cafile=self.cafile)
+                self.tcp_connector = connector(self.address, self.ssl_context)
+                self.session = aiohttp.ClientSession(connector=self.tcp_connector)
+            super().open(lazy)
 
         def nonce(self) -> int:
             """Called while a request is signed, right before it is sent."""
