@@ -21,7 +21,7 @@ PAGE_AFTER_MS = 600_000  # of stale data: by then entries were blocked for ten m
 
 async def main(context: Context) -> None:
     """Run until told to stop."""
-    feed = _Feed(context, open_public_venue(context.config))
+    feed = _Feed(context, open_public_venue(context.config, cache_dir=context.paths.state))
     try:
         await feed.run()
     finally:

@@ -47,7 +47,7 @@ async def main(context: Context) -> None:
         ConfigError: a secret is missing.
     """
     secrets = context.secrets(context.paths.trading_env, API_KEY, API_SECRET)
-    venue = open_venue(context.config, secrets)
+    venue = open_venue(context.config, secrets, cache_dir=context.paths.state)
     try:
         with contextlib.suppress(OSError):  # a full disk: the copy in /run still halts
             prepare(context.paths)
