@@ -1,236 +1,310 @@
 """`make demo`: a bot on a host of its own, killed with an open position, back and protected.
 
-    tools/demo.py up      build the host, provision it, kill the executor, show the timeline
+    tools/demo.py up      build host and venue, provision, deploy, trade, kill, tell what happened
     tools/demo.py down    remove host, venue and network
 
-Everything it makes lies in .work/demo and in containers named watchkeeper-demo-*.
+Everything that is told is read from the host and from the venue's own event log.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 DIRECTORY = ROOT / ".work" / "demo"
-VENUE = "http://127.0.0.1:9477"  # test_venue_admin_port in inventory/local
-BOT, SLOT, ACCOUNT = "alpha", "blue", "ALPHA"
-POSITION_DEADLINE_S = 180.0
-RECOVERY_DEADLINE_S = 60.0
-
-T = TypeVar("T")
+INVENTORY = "inventory/local"
+HOST, BOT, ACCOUNT = "vps", "alpha", "ALPHA01"
 Json = dict[str, Any]
+T = TypeVar("T")
+
+# Runs on the host: kill the executor and watch it come back, closer than ssh could.
+KILL_AND_WATCH = """
+import json, os, pathlib, sys, time
+beat = pathlib.Path("/run/watchkeeper/{bot}/heartbeat/executor.json")
+old = json.loads(beat.read_text())["pid"]
+killed_ms = time.time_ns() // 1_000_000
+os.kill(old, 9)
+print(json.dumps({{"killed_ms": killed_ms, "pid": old}}), flush=True)
+deadline = time.monotonic() + 60
+while time.monotonic() < deadline:
+    try:
+        now = json.loads(beat.read_text())
+    except (OSError, ValueError):
+        now = {{"pid": old}}
+    if now["pid"] != old and now["state"] == "READY":
+        print(json.dumps(now), flush=True)
+        sys.exit(0)
+    time.sleep(0.01)
+sys.exit("the executor was not READY again within 60 s")
+"""
 
 
 class DemoError(Exception):
-    """A step failed; the message says which and where to look."""
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["up", "down"])
-    arguments = parser.parse_args()
-    started = time.monotonic()
-    try:
-        if arguments.what == "down":
-            playbook("Removing host, venue and network", "molecule/shared/destroy.yml")
-            return 0
-        if DIRECTORY.exists():
-            playbook("Removing the last demo", "molecule/shared/destroy.yml")
-        playbook(
-            "Making a bare host, a paper venue and a time server", "molecule/shared/create.yml"
-        )
-        playbook("Provisioning it: ansible-playbook -i inventory/local site.yml", "site.yml")
-        show()
-    except (DemoError, OSError) as error:
-        print(f"\ndemo: {error}", file=sys.stderr)
-        return 1
-    print(f"\nTook {(time.monotonic() - started) / 60:.1f} min. The host is left running:")
-    print("  ssh -F .work/demo/ssh_config vps     then: sudo watchkeeper status --watch")
-    print("  ansible-playbook -i inventory/local site.yml     changes nothing the second time")
-    print("  make demo-down     removes it")
-    return 0
-
-
-def playbook(what: str, name: str) -> None:
-    say(what)
-    log = ROOT / ".work" / "demo.log"
-    log.parent.mkdir(exist_ok=True)
-    command = [
-        str(Path(sys.executable).with_name("ansible-playbook")),
-        "-i",
-        "inventory/local",
-        name,
-    ]
-    with (
-        log.open("a") as out,
-        subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process,
-    ):
-        if process.stdout is None:
-            raise DemoError("no output to follow")
-        for line in process.stdout:
-            out.write(line)
-            progress(line)
-    if sys.stdout.isatty():
-        print("\r\033[K", end="")
-    if process.returncode:
-        tail = "".join(log.read_text().splitlines(keepends=True)[-40:])
-        raise DemoError(f"{name} failed (all of it: {log.relative_to(ROOT)})\n{tail}")
-
-
-def progress(line: str) -> None:
-    """A line a task on a pipe, one moving line on a terminal."""
-    if not line.startswith(("TASK [", "RUNNING HANDLER [")):
-        return
-    task = line.split("[", 1)[1].split("]", maxsplit=1)[0]
-    if sys.stdout.isatty():
-        print(f"\r\033[K    {task}"[:110], end="", flush=True)
-    else:
-        print(f"    {task}", flush=True)
+    """The demo cannot go on; the message says why and where to look."""
 
 
 def say(text: str) -> None:
-    print(f"\033[1m==> {text}\033[0m" if sys.stdout.isatty() else f"==> {text}", flush=True)
+    print(f"\033[1m==> {text}\033[0m", flush=True)
 
 
-# The recovery
+def _environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_FORCE_COLOR": "0",
+    }
 
 
-def show() -> None:
-    """Wait for a protected position, kill the executor, print what happened when."""
-    say("Waiting for the bot to open a position and to protect it")
-    symbol = eventually(protected_symbol, "a protected position", POSITION_DEADLINE_S)
-    before = state()
-    position = position_in(before, symbol)
-    stop = stop_of(before, symbol)
-    print(f"    {symbol} {position['positionAmt']} at {position['entryPrice']},")
-    print(f"    its stop {stop['clientAlgoId']} rests at {stop['triggerPrice']}")
+def play(playbook: str, log: Path) -> str:
+    """Run a playbook; one line per play and a moving one per task, everything else in ``log``.
 
-    say("kill -9 of the executor")
-    old = beat()
-    last = int(admin("GET", "/events?after=0&limit=1")["last"])
-    killed_ms = int(ssh(f"kill -9 {old['pid']} && date +%s%3N"))
-    new = eventually(
-        lambda: b if (b := beat()).get("pid") != old["pid"] and b.get("state") == "READY" else None,
-        "the executor reconciled again",
-        RECOVERY_DEADLINE_S,
+    Raises:
+        DemoError: it failed; the end of its output is part of the message.
+    """
+    command = ["ansible-playbook", "-i", INVENTORY, playbook]
+    print(f"    {shlex.join(command)}   (all output: {log.relative_to(ROOT)})", flush=True)
+    log.unlink(missing_ok=True)
+    lines = []
+    interactive = sys.stdout.isatty()
+    with (
+        log.open("a") as file,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process,
+    ):
+        started = time.monotonic()
+        shown = 0.0
+        for line in process.stdout or ():
+            file.write(line)
+            lines.append(line)
+            task = re.match(r"(?:TASK|RUNNING HANDLER|PLAY) \[(.+?)\]", line)
+            now = time.monotonic()
+            if task and (interactive or now - shown > 10):
+                shown = now
+                text = f"    {now - started:4.0f} s  {task[1]}"[:100]
+                print(f"\r{text:100}" if interactive else text, end="" if interactive else "\n")
+                sys.stdout.flush()
+        if interactive:
+            print("\r" + " " * 100, end="\r")
+    output = "".join(lines)
+    if process.returncode:
+        raise DemoError(f"{playbook} failed, see {log}:\n" + "".join(lines[-40:]))
+    return output
+
+
+def venue(path: str, body: Json | None = None) -> Json:
+    """The paper venue's admin API."""
+    outside = json.loads((DIRECTORY / "outside.json").read_text())
+    request = urllib.request.Request(  # noqa: S310 - our own venue on loopback
+        outside["admin"] + path,
+        None if body is None else json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
     )
-    eventually(all_protected, "every position protected by one stop", 30.0)
-    timeline(killed_ms, old, new, last)
-    say("watchkeeper status")
-    print(ssh("watchkeeper status"))
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        found: Json = json.loads(answer.read())
+    return found
 
 
-def timeline(killed_ms: int, old: Json, new: Json, last: int) -> None:
-    reconciled_ms = int(new["progress"]["last_reconciled_ms"])
-    started_ms = int(new["started_ms"])
-    sent = [
-        e
-        for e in admin("GET", f"/events?after={last}&limit=1000&account={ACCOUNT}")["events"]
-        if e["kind"] in ("order", "algo") and e["status"] == "NEW"
-    ]
-    new_stops = [e["ts_ms"] for e in sent if e["kind"] == "algo"]
-    rows = [
-        (0, "killed", f"executor {old['pid']}, epoch {old['progress']['epoch']}"),
-        (started_ms - killed_ms, "restarted", f"executor {new['pid']} by supervisord"),
-        (reconciled_ms - killed_ms, "reconciled", f"epoch {new['progress']['epoch']}"),
-        (
-            (min(new_stops) if new_stops else reconciled_ms) - killed_ms,
-            "protected",
-            "a new stop rests" if new_stops else "the stop that rested all the time is known again",
-        ),
-    ]
-    say("Timeline")
-    for after_ms, what, detail in sorted(rows, key=lambda row: row[0]):
-        print(f"    {after_ms / 1000:6.2f} s  {what:<11} {detail}")
-    ids = [e["client_id"] for e in sent]
-    if len(ids) != len(set(ids)):
-        raise DemoError(f"the venue's log shows an order twice: {ids}")
-    summary = ", ".join(f"{p['symbol']} {p['positionAmt']}" for p in positions(state()))
-    print(f"    now at the venue: {summary or 'flat'}; no order twice; one stop a position")
+def events(after: int) -> Iterator[Json]:
+    while page := venue(f"/events?after={after}&limit=1000&account={ACCOUNT}")["events"]:
+        yield from page
+        after = page[-1]["seq"]
 
 
-def protected_symbol() -> str | None:
-    """A symbol with a position and exactly one stop of its size."""
-    now = state()
-    for position in positions(now):
-        if is_protected(now, position):
-            return str(position["symbol"])
+def ssh(command: str, *, tty: bool = False, timeout_s: int = 90) -> str:
+    """Run a command on the host.
+
+    Raises:
+        DemoError: it failed.
+    """
+    ended = subprocess.run(
+        [
+            "ssh",
+            "-F",
+            str(DIRECTORY / "ssh_config"),
+            *(["-tt"] if tty else []),
+            HOST,
+            command,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_s,
+        stdin=subprocess.DEVNULL,
+    )
+    if ended.returncode:
+        raise DemoError(f"on the host: {command.strip().splitlines()[0]}: {ended.stderr.strip()}")
+    return ended.stdout
+
+
+def wait(what: str, question: Callable[[], T | None], within_s: float) -> T:
+    """The first true answer.
+
+    Raises:
+        DemoError: none within ``within_s``.
+    """
+    deadline = time.monotonic() + within_s
+    while True:
+        answer = question()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise DemoError(
+                f"{what}: not within {within_s:.0f} s. Look at the bot's logs: "
+                f"ssh -F {DIRECTORY}/ssh_config {HOST} sudo tail /var/log/watchkeeper/{BOT}/*.log"
+            )
+        time.sleep(0.1)
+
+
+def protected_position() -> tuple[Json, Json] | None:
+    """A position and its only stop, when there is such a pair."""
+    state = venue(f"/accounts/{ACCOUNT}/state")
+    for position in state["positions"]:
+        if Decimal(position["positionAmt"]) == 0:
+            continue
+        stops = [s for s in state["open_algo_orders"] if s["symbol"] == position["symbol"]]
+        if len(stops) == 1:
+            return position, stops[0]
     return None
 
 
-def all_protected() -> bool:
-    now = state()
-    return all(is_protected(now, p) for p in positions(now))
+def _host_exists() -> bool:
+    """Is the demo's host up and its venue answering?"""
+    try:
+        venue("/health")
+        ssh("true", timeout_s=10)
+    except (OSError, ValueError, DemoError, urllib.error.URLError, subprocess.TimeoutExpired):
+        return False
+    return True
 
 
-def is_protected(now: Json, position: Json) -> bool:
-    stops = [s for s in now["open_algo_orders"] if s["symbol"] == position["symbol"]]
-    size = abs(Decimal(position["positionAmt"]))
-    return len(stops) == 1 and Decimal(stops[0]["quantity"]) == size
-
-
-def positions(now: Json) -> list[Json]:
-    return [p for p in now["positions"] if Decimal(p["positionAmt"])]
-
-
-def position_in(now: Json, symbol: str) -> Json:
-    return next(p for p in positions(now) if p["symbol"] == symbol)
-
-
-def stop_of(now: Json, symbol: str) -> Json:
-    return next(s for s in now["open_algo_orders"] if s["symbol"] == symbol)
-
-
-def state() -> Json:
-    return admin("GET", f"/accounts/{ACCOUNT}/state")
-
-
-def admin(method: str, path: str) -> Json:
-    request = urllib.request.Request(VENUE + path, method=method)  # noqa: S310
-    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
-        answer: Json = json.loads(response.read())
-    return answer
-
-
-def beat() -> Json:
-    text = ssh(f"cat /run/watchkeeper/{BOT}/heartbeat/executor.json || true")
-    return dict(json.loads(text)) if text.strip() else {}
-
-
-def ssh(command: str) -> str:
-    done = subprocess.run(
-        ["ssh", "-F", str(DIRECTORY / "ssh_config"), "vps", "sudo", "sh", "-c", f"'{command}'"],
-        capture_output=True,
+def kill_with_open_position() -> None:
+    """Kill the executor, take its stop away meanwhile, and print what happened next."""
+    say("Waiting for the first protected position")
+    position, stop = wait("a protected position", protected_position, 180)
+    size = Decimal(position["positionAmt"])
+    symbol = position["symbol"]
+    print(
+        f"    {'long' if size > 0 else 'short'} {abs(size)} {symbol} at "
+        f"{Decimal(position['entryPrice']):.2f}, stop at {Decimal(stop['triggerPrice']):.2f}"
+    )
+    before = venue("/events?after=0&limit=1")["last"]
+    say("kill -9 of the executor; while it is dead, another hand cancels the stop")
+    script = shlex.quote(KILL_AND_WATCH.format(bot=BOT))
+    with subprocess.Popen(
+        ["ssh", "-F", str(DIRECTORY / "ssh_config"), HOST, f"sudo python3 -c {script}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
-        check=False,
-    )
-    if done.returncode:
-        raise DemoError(f"on the host: {command}\n{done.stdout}{done.stderr}")
-    return done.stdout
+    ) as watching:
+        if watching.stdout is None or watching.stderr is None:
+            raise DemoError("ssh has no output")
+        killed = watching.stdout.readline()
+        gone = protected_position()
+        if gone and gone[1]["symbol"] == symbol:
+            venue(f"/hand/{ACCOUNT}/cancel", {"symbol": symbol, "algo_id": gone[1]["algoId"]})
+        back = watching.stdout.readline()
+        if watching.wait(timeout=90) or not back:
+            raise DemoError(f"the executor did not come back: {watching.stderr.read().strip()}")
+    wait("a stop for every position", _all_protected, 30)
+    print_timeline(json.loads(killed), json.loads(back), symbol, before)
 
 
-def eventually(question: Callable[[], T | None], what: str, deadline_s: float) -> T:
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        if answer := question():
-            return answer
-        time.sleep(0.05)
-    raise DemoError(
-        f"{what}: not within {deadline_s:.0f} s. Look with\n"
-        "  ssh -F .work/demo/ssh_config vps sudo watchkeeper status"
-    )
+def _all_protected() -> bool:
+    state = venue(f"/accounts/{ACCOUNT}/state")
+    open_ = {p["symbol"] for p in state["positions"] if Decimal(p["positionAmt"]) != 0}
+    return open_ == {s["symbol"] for s in state["open_algo_orders"]}
+
+
+def print_timeline(killed: Json, back: Json, symbol: str, before: int) -> None:
+    """What the host's heartbeats and the venue's log say, seconds from the kill."""
+    start = killed["killed_ms"]
+    rows = [
+        (start, "killed", f"kill -9 of process {killed['pid']}"),
+        (back["started_ms"], "restarted", f"by supervisord, as process {back['pid']}"),
+        (
+            back["progress"]["last_reconciled_ms"],
+            "reconciled",
+            "belief and venue agree; entries are allowed again",
+        ),
+    ]
+    lost = found = 0
+    for event in events(before):
+        if event["kind"] != "algo" or event.get("symbol") != symbol or found:
+            continue
+        if event["status"] == "CANCELED" and not lost:
+            lost = event["ts_ms"]
+            rows.append((lost, "exposed", "another hand cancelled the stop"))
+        elif event["status"] == "NEW" and lost:
+            found = event["ts_ms"]
+            price = Decimal(str(event["trigger_price"]))
+            rows.append((found, "protected", f"a new stop rests at the venue, at {price:.2f}"))
+    print()
+    for at, what, detail in sorted(rows, key=lambda row: row[0]):
+        print(f"    {(at - start) / 1000:7.3f} s  {what:11} {detail}")
+    if found:
+        print(f"\n    {symbol} stood without a stop for {(found - lost) / 1000:.3f} s")
+    print(flush=True)
+
+
+def up() -> None:
+    started = time.monotonic()
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    if _host_exists():
+        say("The demo's host is up already (make demo-down removes it)")
+    else:
+        say("1/4 A bare host, the paper venue and a time server")
+        play("molecule/shared/destroy.yml", DIRECTORY / "ansible.log")
+        play("molecule/shared/create.yml", DIRECTORY / "ansible.log")
+    say("2/4 From bare to trading: provision, deploy, verify")
+    output = play("site.yml", ROOT / ".work" / "demo" / "site.log")
+    print("    " + output.rpartition("PLAY RECAP")[2].strip("* \n").replace("\n", "\n    "))
+    say("3/4 The crash")
+    kill_with_open_position()
+    say("4/4 The host as it stands")
+    print(ssh("sudo watchkeeper status"), flush=True)
+    say(f"Done in {(time.monotonic() - started) / 60:.1f} min. The bot goes on trading.")
+    print(f"    look around   ssh -F {DIRECTORY.relative_to(ROOT)}/ssh_config {HOST}")
+    print("    status        ... then: sudo watchkeeper status --watch")
+    print("    again         ansible-playbook -i inventory/local site.yml   (changed=0)")
+    print("    remove it     make demo-down")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("what", choices=("up", "down"))
+    try:
+        if parser.parse_args().what == "up":
+            up()
+        else:
+            DIRECTORY.mkdir(parents=True, exist_ok=True)
+            play("molecule/shared/destroy.yml", DIRECTORY / "ansible.log")
+            print("    The demo's host, venue and network are gone.")
+    except (DemoError, urllib.error.URLError, subprocess.TimeoutExpired) as error:
+        print(f"\ndemo: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

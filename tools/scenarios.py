@@ -2,7 +2,7 @@
 
     tools/scenarios.py core              what CI runs
     tools/scenarios.py full              everything; resumes after the last success; writes a table
-    tools/scenarios.py one default       one scenario on $PLATFORM (bookworm unless said), all its output
+    tools/scenarios.py one default       one scenario on $PLATFORM, all its output
     tools/scenarios.py matrix            names of the core scenarios as JSON, for CI's matrix
 
 A failed scenario prints the end of its log: what failed, and the host's journal.

@@ -1,0 +1,141 @@
+"""An operator's likeliest mistakes stop the run before anything changes and name the variable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hosttest import scenario_directory
+from operator_run import playbook
+
+Bots = list[dict[str, Any]]
+
+
+def good() -> Bots:
+    """Two bots without a mistake."""
+    certificate = str(scenario_directory() / "venue/tls/ca.pem")
+    strategy = {"name": "reversion", "plugin": "mean_reversion", "symbols": ["BTC/USDT:USDT"]}
+    return [
+        {
+            "name": name,
+            "mode": "paper",
+            "paper_ca": certificate,
+            "secrets": {"api_key": f"{name}-key-{'k' * 20}", "api_secret": f"{name}-{'s' * 30}"},
+            "config": {"health": {"port": port}, "strategies": [strategy]},
+            "limits": {"memory_max": "1G"},
+        }
+        for name, port in (("alpha", 8700), ("beta", 8701))
+    ]
+
+
+def no_bots(bots: Bots) -> None:
+    bots.clear()
+
+
+def capital_name(bots: Bots) -> None:
+    bots[0]["name"] = "Alpha-1"
+
+
+def name_twice(bots: Bots) -> None:
+    bots[1]["name"] = "alpha"
+
+
+def setting_one_level_too_high(bots: Bots) -> None:
+    bots[1]["strategies"] = bots[1]["config"].pop("strategies")
+
+
+def live_on_a_local_inventory(bots: Bots) -> None:
+    bots[0]["mode"] = "live"
+
+
+def forgotten_mode(bots: Bots) -> None:
+    del bots[0]["mode"]
+
+
+def certificate_elsewhere(bots: Bots) -> None:
+    bots[0]["paper_ca"] = "/nowhere/ca.pem"
+
+
+def empty_secret(bots: Bots) -> None:
+    bots[1]["secrets"]["api_secret"] = ""
+
+
+def placeholder_key(bots: Bots) -> None:
+    bots[0]["secrets"]["api_key"] = "CHANGE-ME-CHANGE-ME"
+
+
+def shared_key(bots: Bots) -> None:
+    bots[1]["secrets"]["api_key"] = bots[0]["secrets"]["api_key"]
+
+
+def shared_port(bots: Bots) -> None:
+    bots[1]["config"]["health"]["port"] = 8700
+
+
+def misspelt_setting(bots: Bots) -> None:
+    bots[1]["config"]["risk"] = {"order_quote_valu": 100}
+
+
+def order_above_its_limit(bots: Bots) -> None:
+    bots[0]["config"]["risk"] = {"order_quote_value": 9000, "max_position_quote_value": 5000}
+
+
+def unknown_strategy(bots: Bots) -> None:
+    bots[0]["config"]["strategies"] = [
+        {"name": "x", "plugin": "mean_reversal", "symbols": ["BTC/USDT:USDT"]}
+    ]
+
+
+def memory_in_words(bots: Bots) -> None:
+    bots[0]["limits"]["memory_max"] = "1 gigabyte"
+
+
+MISTAKES: list[tuple[Callable[[Bots], None], str]] = [
+    (no_bots, "bots must be a list"),
+    (capital_name, "bots[0].name is 'Alpha-1'"),
+    (name_twice, "bots: the name 'alpha' is used twice"),
+    (setting_one_level_too_high, "bots[1] (beta) has the unknown key 'strategies'"),
+    (live_on_a_local_inventory, "bots[0].mode (alpha) is live"),
+    (forgotten_mode, "bots[0].mode (alpha) is 'missing'"),
+    (certificate_elsewhere, "bots[0].paper_ca (alpha): '/nowhere/ca.pem'"),
+    (empty_secret, "bots[1].secrets.api_secret (beta) is undefined or empty"),
+    (placeholder_key, "bots[0].secrets.api_key (alpha) still holds a placeholder"),
+    (shared_key, "bots[1].secrets.api_key (beta) is the same as that of bot 'alpha'"),
+    (shared_port, "bots[1].config.health.port (beta) is 8700"),
+    (misspelt_setting, "order_quote_valu"),
+    (order_above_its_limit, "bots[0] (alpha): config.risk.order_quote_value"),
+    (unknown_strategy, "bots[0] (alpha): config.strategies[0].plugin: 'mean_reversal'"),
+    (memory_in_words, "bots[0].limits.memory_max (alpha) is '1 gigabyte'"),
+]
+
+
+def validate(bots: Bots) -> tuple[int, str, dict[str, int]]:
+    run = playbook(f"--extra-vars={json.dumps({'bots': bots})}")
+    # Ansible wraps long messages; compare words.
+    return run.code, " ".join(run.output.split()), run.recap
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"), MISTAKES, ids=[mistake.__name__ for mistake, _ in MISTAKES]
+)
+def test_a_mistake_stops_the_run_before_anything_changes(
+    mistake: Callable[[Bots], None], message: str
+) -> None:
+    bots = good()
+    secrets = [value for bot in bots for value in bot["secrets"].values()]
+    mistake(bots)
+    code, output, recap = validate(bots)
+    assert code != 0, output
+    assert message in output
+    assert recap["changed"] == 0
+    assert recap["failed"] == 1
+    assert not [secret for secret in secrets if secret in output], "a secret was printed"
+
+
+def test_bots_without_a_mistake_pass_the_same_checks() -> None:
+    """Otherwise the tests above could pass for another reason than the mistake."""
+    run = playbook(f"--extra-vars={json.dumps({'bots': good()})}", name="playbooks/validate.yml")
+    assert run.code == 0, run.output
