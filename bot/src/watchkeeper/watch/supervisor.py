@@ -41,7 +41,8 @@ def processes(path: Path, timeout_s: float = TIMEOUT_S) -> dict[str, Process]:
     Raises:
         SupervisorDown: no socket, no permission, no answer in time, or not supervisor's answer.
     """
-    proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(path, timeout_s))
+    connection = _Connection(path, timeout_s)
+    proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(connection))
     try:
         answer = cast("list[dict[str, Any]]", proxy.supervisor.getAllProcessInfo())
         return {
@@ -60,16 +61,17 @@ def processes(path: Path, timeout_s: float = TIMEOUT_S) -> dict[str, Process]:
         raise SupervisorDown(f"{path}: {reason or error!r}") from error
     except (xmlrpc.client.Error, http.client.HTTPException, KeyError, ValueError) as error:
         raise SupervisorDown(f"{path}: {error!r}") from error
+    finally:
+        connection.close()
 
 
 class _Transport(xmlrpc.client.Transport):
-    def __init__(self, path: Path, timeout_s: float) -> None:
+    def __init__(self, connection: http.client.HTTPConnection) -> None:
         super().__init__()
-        self._path = path
-        self._timeout_s = timeout_s
+        self._to = connection
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return _Connection(self._path, self._timeout_s)
+        return self._to
 
 
 class _Connection(http.client.HTTPConnection):
