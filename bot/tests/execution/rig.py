@@ -75,6 +75,7 @@ class Rig(BotTree):
             WATCHKEEPER_API_SECRET=f"secret-{self.alias}",
         )
         self.ticks = Ticks(self.paths.market_socket)
+        self._pid = 0
 
     @property
     def admin(self) -> AdminClient:
@@ -100,24 +101,30 @@ class Rig(BotTree):
 
     def executor(self, *, ready: bool = True) -> subprocess.Popen[bytes]:
         """Start it; by default wait until entries are allowed."""
+        self._pid = 0
         process = self.start("executor")
+        self._pid = process.pid
         if ready:
-            self.wait_entries(process)
+            self.wait_entries()
         return process
 
-    def wait_entries(self, process: subprocess.Popen[bytes]) -> Beat:
-        return self.wait_beat(
-            lambda beat: bool(beat.pid == process.pid and beat.progress.get("entries_allowed"))
-        )
+    def follow(self, process: subprocess.Popen[bytes]) -> None:
+        """From now on :meth:`wait_beat` means this one."""
+        self._pid = process.pid
+
+    def wait_entries(self) -> Beat:
+        return self.wait_beat(lambda beat: bool(beat.progress.get("entries_allowed")))
 
     def wait_beat(self, condition: Callable[[Beat], bool]) -> Beat:
-        """The first heartbeat for which ``condition`` holds."""
+        """The first heartbeat of the program last started for which ``condition`` holds."""
 
         def probe() -> Beat | None:
             beat = self.beat("executor")
-            return beat if beat is not None and condition(beat) else None
+            right = beat is not None and beat.pid == self._pid and condition(beat)
+            return beat if right else None
 
-        return self.until(probe)
+        found: Beat = self.until(probe)
+        return found
 
     def until(self, probe: Callable[[], Any], what: str = "") -> Any:
         """As ``eventually``; shows what the bot and the venue said when it never comes."""
@@ -225,12 +232,24 @@ class Rig(BotTree):
         found: Moment = self.until(probe, what=f"one stop for {position}")
         return found
 
+    def wait_refused(self, intent: Intent) -> list[str]:
+        """Until the gate has held back ``intent``; its reasons."""
+
+        def probe() -> list[str] | None:
+            lines = self.logged("intent_refused")
+            return next((line["by"] for line in lines if line["intent"] == intent.intent_id), None)
+
+        reasons: list[str] = self.until(probe, what="a refused intent")
+        return reasons
+
     def wait_flat(self) -> None:
         """Until there was a position and now is neither position nor stop."""
         self.until(
-            lambda: any(m.position for m in self.moments())
-            and not self.now().position
-            and not self.now().stops,
+            lambda: (
+                any(m.position for m in self.moments())
+                and not self.now().position
+                and not self.now().stops
+            ),
             what="flat",
         )
 
@@ -242,6 +261,14 @@ class Rig(BotTree):
 
     def journal(self) -> JournalReader:
         return read_journal(self.paths.journal)
+
+    def wait_journal(self, condition: Callable[[JournalReader], bool]) -> None:
+        """Until it holds for what the journal says."""
+        journal = self.journal()
+        try:
+            self.until(lambda: condition(journal))
+        finally:
+            journal.close()
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         return [line for line in self.log("executor") if line["event"] == event]

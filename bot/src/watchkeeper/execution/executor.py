@@ -264,7 +264,7 @@ class Executor:
 
         Args:
             first: a reading made already.
-            protective: a position may be bare: use the whole rate budget.
+            protective: something happened, a position may be bare: use the whole rate budget.
         """
         reading, questions = first, frozenset[Question]()
         done: Plan | None = None
@@ -360,7 +360,7 @@ class Executor:
         while True:
             settled = self.status.reconciled and not self.status.blocks
             failures = 0 if settled else failures + 1
-            urgent = await self._turn(
+            requested = await self._turn(
                 self._config.reconcile.interval_ms / 1000
                 if settled
                 else RETRY_S[min(failures, len(RETRY_S)) - 1],
@@ -371,28 +371,27 @@ class Executor:
                 await self._venue.measure_clock()
             except VenueError as error:
                 self._log.warning("clock_unmeasured", error=str(error))
-            await self.reconcile(protective=urgent)
+            await self.reconcile(protective=requested)
 
     async def _turn(self, delay_s: float, recent: deque[float]) -> bool:
-        """Wait for the next pass: ``delay_s``, or less when one is requested.
-
-        Returns:
-            Whether a position may be bare. Such a request does not wait for its turn.
-        """
+        """Wait for the next pass: ``delay_s``, or less when one is requested. True: it was."""
         loop = asyncio.get_running_loop()
         due = loop.time() + delay_s
+        requested = False
         while not self._urgent and (left_s := due - loop.time()) > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), left_s)
                 self._wake.clear()
+                requested = True
                 full = len(recent) == recent.maxlen
                 due = min(due, recent[0] + REQUESTED_WINDOW_S if full else loop.time())
-        urgent, self._urgent = self._urgent, False
+        requested, self._urgent = requested or self._urgent, False
         self._wake.clear()
-        return urgent
+        return requested
 
     def request_reconciliation(self, *, urgent: bool = False) -> None:
-        """Another pass soon; several requests become one. ``urgent``: a position may be bare."""
+        """Another pass soon; several requests become one. ``urgent``: a position is bare, or may
+        be; such a request does not wait for its turn."""
         self._urgent = self._urgent or urgent
         self._wake.set()
 
@@ -509,7 +508,7 @@ class Executor:
         messages = self._bus.receive(COMMANDS, CONSUMER)
         for message in messages:
             self._log.info("command", payload=message.payload.decode(errors="replace"))
-            self.request_reconciliation()
+            self.request_reconciliation(urgent=True)
             self._bus.acknowledge(COMMANDS, CONSUMER, message.sequence)
         return bool(messages)
 
