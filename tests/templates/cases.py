@@ -58,3 +58,9 @@ def cases(role: str) -> list[Case]:
 def all_cases() -> list[Case]:
     """All cases of all roles."""
     return [case for role in roles() for case in cases(role)]
+
+
+def rendered(role: str, case: str, target: str) -> str:
+    """The file ``target`` of the named case, rendered now."""
+    (found,) = (c for c in cases(role) if c.name == case and c.target == target)
+    return found.render()

@@ -1,0 +1,153 @@
+"""systemd itself reads the units, in a root directory that looks like a provisioned host."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.templates.cases import all_cases, rendered
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
+)
+
+BOTS = {"paper": "alpha-blue", "live": "beta_2-green", "foreign": "ours-blue"}
+
+UNITS = {
+    "supervisord@.service": rendered("supervisord", "defaults", "supervisord@.service"),
+    "wk.slice": rendered("supervisord", "small-host", "wk.slice"),
+    "health-check@.service": rendered("health_check", "defaults", "health-check@.service"),
+    "health-check@.timer": rendered("health_check", "defaults", "health-check@.timer"),
+    "health-check@alpha.service.d/watchkeeper.conf": rendered(
+        "health_check", "defaults", "bot.conf"
+    ),
+    "wk-logrotate.service": rendered("log_rotation", "two-bots", "wk-logrotate.service"),
+    "wk-logrotate.timer": rendered("log_rotation", "two-bots", "wk-logrotate.timer"),
+    "wk-clock.service": rendered("timesync", "defaults", "wk-clock.service"),
+    "wk-clock.timer": rendered("timesync", "defaults", "wk-clock.timer"),
+    "wk-clock-wait.service": rendered("timesync", "strict", "wk-clock-wait.service"),
+    "chrony.service.d/watchkeeper.conf": rendered("timesync", "defaults", "chrony.service.d.conf"),
+    # As the distribution ships it, as far as our drop-in needs it.
+    "chrony.service": "[Service]\nExecStart=/usr/sbin/chronyd\n",
+}
+for _case, _slot in BOTS.items():
+    _bot = _slot.partition("-")[0]
+    UNITS[f"wk-{_bot}.slice"] = rendered("bot", _case, "bot.slice")
+    UNITS[f"supervisord@{_slot}.service.d/watchkeeper.conf"] = rendered("bot", _case, "slot.conf")
+
+INSTANCES = [
+    *(f"supervisord@{slot}.service" for slot in BOTS.values()),
+    *(f"wk-{slot.partition('-')[0]}.slice" for slot in BOTS.values()),
+    "chrony.service",
+    "health-check@alpha.service",
+    "health-check@alpha.timer",
+    "wk-clock-wait.service",
+    "wk-clock.service",
+    "wk-clock.timer",
+    "wk-logrotate.service",
+    "wk-logrotate.timer",
+    "wk.slice",
+]
+
+_PROGRAM = re.compile(r"^Exec\w+=[-@:+!]*(/\S+)", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root directory with the units, and something executable where they expect programs."""
+    root = tmp_path_factory.mktemp("host")
+    for name, text in UNITS.items():
+        unit = root / "etc/systemd/system" / name
+        unit.parent.mkdir(parents=True, exist_ok=True)
+        unit.write_text(text)
+        for path in _PROGRAM.findall(text):
+            program = root / path.lstrip("/")
+            program.parent.mkdir(parents=True, exist_ok=True)
+            program.touch(mode=0o755)
+    return root
+
+
+def analyze(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["systemd-analyze", f"--root={root}", "--no-pager", *arguments]
+    return subprocess.run(
+        command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def test_every_unit_that_a_role_writes_is_verified_here() -> None:
+    kinds = (".service", ".timer", ".slice", ".service.d.conf")
+    written = {case.target for case in all_cases() if case.target.endswith(kinds)}
+    known = {"bot.slice", "chrony.service.d.conf"}  # installed under another name
+    assert written - known <= set(UNITS)
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", INSTANCES)
+def test_systemd_accepts(host: Path, unit: str) -> None:
+    done = analyze(host, "verify", "--man=no", "--recursive-errors=no", unit)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+# Exposure by systemd's own count, 0 (closed) to 100 (open). What stays open is what each must do:
+# bots and checks talk to the network, logrotate becomes other users.
+EXPOSURE = {
+    **{f"supervisord@{slot}.service": 20 for slot in BOTS.values()},
+    "health-check@alpha.service": 35,
+    "wk-clock.service": 35,
+    "wk-logrotate.service": 35,
+}
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", EXPOSURE)
+def test_sandbox_is_as_tight_as_it_was(host: Path, unit: str) -> None:
+    threshold = f"--threshold={EXPOSURE[unit]}"
+    done = analyze(host, "security", "--offline=true", threshold, unit)
+    assert done.returncode == 0, done.stdout.splitlines()[-1]
+
+
+def sections(text: str) -> configparser.RawConfigParser:
+    """A unit's sections; of a key written twice the last one stays."""
+    parser = configparser.RawConfigParser(strict=False, delimiters=("=",))
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(text)
+    return parser
+
+
+@pytest.mark.parametrize("name", [name for name in UNITS if name.endswith(".timer")])
+def test_timers_fire_on_time(name: str) -> None:
+    assert sections(UNITS[name])["Timer"]["AccuracySec"] == "1s"
+
+
+def test_oneshots_end() -> None:
+    oneshots = {
+        name: unit["Service"]
+        for name, text in UNITS.items()
+        if (unit := sections(text)).get("Service", "Type", fallback="") == "oneshot"
+    }
+    assert len(oneshots) >= 4
+    assert [name for name, service in oneshots.items() if "TimeoutStartSec" not in service] == []
+
+
+def test_a_slot_has_time_for_the_stop_of_its_programs() -> None:
+    unit = sections(UNITS["supervisord@.service"])["Service"]
+    wiring = rendered("bot", "paper", "supervisord.conf")
+    waits = [int(seconds) for seconds in re.findall(r"^stopwaitsecs=(\d+)", wiring, re.MULTILINE)]
+    assert waits
+    assert max(waits) < int(unit["TimeoutStopSec"])
+
+
+def test_a_dead_supervisord_comes_back_and_a_hopeless_one_is_given_up() -> None:
+    unit = sections(UNITS["supervisord@.service"])
+    assert unit["Service"]["Restart"] == "always"
+    assert unit["Service"]["KillMode"] == "mixed"
+    burst, interval_s = (
+        int(unit["Unit"][key]) for key in ("StartLimitBurst", "StartLimitIntervalSec")
+    )
+    restart_s = float(unit["Service"]["RestartSec"].removesuffix("ms")) / 1000
+    assert burst >= 10
+    assert burst * restart_s < interval_s
