@@ -74,6 +74,7 @@ mirror_settings() {
     if [ -z "${SSL_CERT_FILE:-}" ] && [ -n "${PIP_CERT:-}" ]; then
         export SSL_CERT_FILE="$PIP_CERT"
     fi
+    export UV_SYSTEM_CERTS=1 # the CAs that the machine trusts, as apt and curl do
     export UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-180}"
     export UV_LINK_MODE="${UV_LINK_MODE:-copy}" # the cache is often on another file system
 }
@@ -101,7 +102,7 @@ bootstrap_python() {
     # A .venv of another interpreter or of a moved checkout cannot be mended.
     if ! [ -x .venv/bin/python ] || [ "$(.venv/bin/python -VV 2>/dev/null)" != "$("$python" -VV)" ] ||
         ! grep -qF "$PWD/.venv" .venv/bin/activate; then
-        "$uv_home/bin/uv" -q venv --clear --seed --python "$python" .venv
+        "$uv_home/bin/uv" -q venv --clear --python "$python" .venv
     fi
     VIRTUAL_ENV="$PWD/.venv"
     export VIRTUAL_ENV
