@@ -71,3 +71,24 @@ def test_no_output_of_the_playbook_shows_them(alpha: Bot) -> None:
     text = "".join(p.read_text(errors="replace") for p in logs)
     for value in secrets(alpha):
         assert value not in text
+
+
+@pytest.mark.parametrize("identity", ["wk-check", "wk-clock", "wk-beta-blue"])
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "cat /etc/watchkeeper/alpha/trading.env",
+        "touch /var/lib/watchkeeper/alpha/HALT",
+        "touch /etc/watchkeeper/alpha/bot.toml",
+        "touch /opt/watchkeeper/slots/alpha-blue/bin/watchkeeper",
+        "kill -TERM {executor}",
+        "systemctl --no-ask-password stop supervisord@alpha-blue.service",
+    ],
+)
+def test_nobody_reaches_beyond_the_privilege_table(alpha: Bot, identity: str, attempt: str) -> None:
+    """The table in docs/architecture.md, from its other side."""
+    command = attempt.format(executor=alpha.pid("executor"))
+    tried = alpha.host.run(
+        f"setpriv --reuid={identity} --regid=$(id -g {identity}) --init-groups sh -c '{command}'"
+    )
+    assert tried.rc != 0, f"{identity} may {command}"
