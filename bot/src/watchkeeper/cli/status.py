@@ -76,10 +76,16 @@ def _watch(console: Console, bots: list[Paths]) -> int:
     from rich.console import Group  # noqa: PLC0415
     from rich.live import Live  # noqa: PLC0415
 
-    with contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+    # A live display needs a terminal; into a pipe each look is printed below the last one.
+    live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+    with contextlib.suppress(KeyboardInterrupt), live or contextlib.nullcontext():
         while True:
-            parts = [part for overview in _look(bots) for part in render(overview)]
-            live.update(Group(*parts), refresh=True)
+            shown = Group(*(part for seen in _look(bots) for part in render(seen)))
+            if live is not None:
+                live.update(shown, refresh=True)
+            else:
+                console.print(shown)
+                sys.stdout.flush()
             time.sleep(REPEAT_S)
     return OK
 

@@ -1,0 +1,427 @@
+"""The command line as its users see it: output, JSON, exit statuses, errors that help."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bot.tests.support.beats import write_all_beats, write_beat
+from bot.tests.support.bot_tree import BotTree
+
+from watchkeeper import __version__
+from watchkeeper.__main__ import main
+from watchkeeper.bus.protocol import COMMANDS
+from watchkeeper.bus.sqlite import open_bus
+from watchkeeper.cli.doctor import judge_key
+from watchkeeper.config import BotConfig
+from watchkeeper.venue.protocol import KeyPermissions
+from watchkeeper.watch.clock import now_ms
+from watchkeeper.watch.heartbeat import State
+from watchkeeper.watch.latch import halt, is_halted
+
+STRATEGY = """
+[[strategies]]
+name = "rev"
+plugin = "mean_reversion"
+symbols = ["BTC/USDT:USDT"]
+"""
+
+
+class Cli:
+    """Runs commands in this process: importing Typer for each would take longer than the tests."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd = capfd
+        self.out = ""
+        self.err = ""
+
+    def __call__(self, *arguments: str) -> int:
+        self._capfd.readouterr()
+        try:
+            status = main(arguments)
+        except SystemExit as end:
+            status = int(str(end.code))
+        self.out, self.err = self._capfd.readouterr()
+        return status
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cli(
+    bot_tree: BotTree, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Cli:
+    monkeypatch.setenv("WATCHKEEPER_ROOT", str(bot_tree.paths.root))
+    monkeypatch.delenv("WATCHKEEPER_BOT", raising=False)
+    monkeypatch.setenv("COLUMNS", "160")
+    bot_tree.write_config(STRATEGY)
+    bot_tree.write_secrets(
+        bot_tree.paths.trading_env,
+        WATCHKEEPER_API_KEY="k" * 20,
+        WATCHKEEPER_API_SECRET="s" * 20,
+    )
+    return Cli(capfd)
+
+
+def healthy(tree: BotTree) -> None:
+    write_all_beats(tree.paths)
+    at_ms = now_ms()
+    write_beat(tree.paths, "feed", streams={"BTC/USDT:USDT": at_ms}, clock_offset_ms=0)
+    write_beat(
+        tree.paths, "executor", last_reconciled_ms=at_ms, clock_offset_ms=3, entries_blocked_by=[]
+    )
+
+
+# Help and errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--help"], ["status", "doctor", "reconcile", "check", "resume", "paper", "config"]),
+        (["status", "--help"], ["--json", "--watch", "within 2 seconds", "Exit status: 0"]),
+        (["doctor", "--help"], ["sends no order", "Exit status: 0"]),
+        (["check", "--help"], ["checks.toml", "0 ok, 1 warning, 2 critical"]),
+        (["config", "check", "--help"], ["names the setting", "Exit status: 0 valid"]),
+        (["run", "--help"], ["executor", "WATCHKEEPER_BOT"]),
+        (["reconcile", "--help"], ["--dry-run", "Exit status: 0"]),
+        (["resume", "--help"], ["only a person", "Exit status: 0"]),
+        (["paper", "--help"], ["--listen", "--admin"]),
+    ],
+)
+def test_help(cli: Cli, arguments: list[str], words: list[str]) -> None:
+    assert cli(*arguments) == 0
+    text = " ".join(cli.out.replace("│", " ").split())
+    assert [word for word in words if word not in text] == []
+
+
+def test_nothing_shows_help(cli: Cli) -> None:
+    assert cli() == 2
+    assert "status" in cli.out + cli.err
+
+
+def test_version(cli: Cli) -> None:
+    assert cli("version") == 0
+    assert cli.out.strip() == __version__
+
+
+def test_an_unknown_command_and_program_are_usage_errors(cli: Cli) -> None:
+    assert cli("stauts") == 2
+    assert cli("run", "fed") == 2
+    assert "'feed'" in cli.err
+
+
+def test_run_without_a_bot_says_which_variable(cli: Cli) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "watchkeeper", "run", "feed"],
+        env={"PATH": "/usr/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "WATCHKEEPER_BOT is not set" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["check"], ["doctor"], ["config", "check"]])
+def test_a_bot_that_is_not_there(cli: Cli, command: list[str]) -> None:
+    assert cli(*command, "--bot", "beta") == 2
+    assert "there is no bot 'beta' here; bots on this host: alpha" in cli.err
+
+
+def test_several_bots_must_be_named_except_for_status(
+    cli: Cli, bot_tree: BotTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BotTree(bot_tree.paths.root, "beta").write_config()
+    assert cli("check") == 2
+    assert "several bots here, name one: --bot alpha (there are alpha, beta)" in cli.err
+    cli("status", "--json")
+    assert [b["bot"] for b in cli.json["bots"]] == ["alpha", "beta"]
+    monkeypatch.setenv("WATCHKEEPER_BOT", "beta")
+    cli("status", "--json")
+    assert [b["bot"] for b in cli.json["bots"]] == ["beta"]
+
+
+def test_no_bot_at_all(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WATCHKEEPER_ROOT", str(tmp_path / "bare"))
+    assert cli("status") == 2
+    assert "provision one with site.yml" in cli.err
+
+
+# status
+
+
+def test_status_of_a_healthy_bot(cli: Cli, bot_tree: BotTree) -> None:
+    healthy(bot_tree)
+    assert cli("status") == 0
+    assert "alpha  well" in cli.out
+    for word in ("feed", "1 streams", "executor", "entries allowed", "clock +3 ms", "disk"):
+        assert word in cli.out
+    assert cli("status", "--json") == 0
+    (bot,) = cli.json["bots"]
+    assert cli.json["well"] is True
+    assert {p["name"]: p["state"] for p in bot["programs"]}["executor"] == "READY"
+
+
+def test_status_tells_what_is_wrong(cli: Cli, bot_tree: BotTree) -> None:
+    healthy(bot_tree)
+    write_beat(bot_tree.paths, "strategy", State.CONFIG_ERROR, error="strategies[0].plugin: bad")
+    halt(bot_tree.paths, "daily loss", "risk")
+    write_beat(bot_tree.paths, "risk", unprotected_positions=1, daily_result="-3.5", positions={})
+    assert cli("status") == 1
+    for words in (
+        "HALTED: daily loss (by risk)",
+        "watchkeeper resume --bot alpha",
+        "UNPROTECTED",
+        "CONFIG_ERROR",
+        "strategies[0].plugin: bad",
+        "today -3.50",
+    ):
+        assert words in cli.out
+    assert cli("status", "--json") == 1
+    assert cli.json["well"] is False
+
+
+def test_markup_in_what_programs_say_is_shown_as_it_is(cli: Cli, bot_tree: BotTree) -> None:
+    healthy(bot_tree)
+    write_beat(bot_tree.paths, "feed", State.DEGRADED, error="[/bold] [red]x[/red]")
+    assert cli("status") == 1
+    assert "[/bold] [red]x[/red]" in cli.out
+
+
+@pytest.mark.parametrize("progress", [{"streams": {}}, {}])
+def test_status_of_programs_that_said_little(
+    cli: Cli, bot_tree: BotTree, progress: dict[str, Any]
+) -> None:
+    for program in ("feed", "strategy", "executor", "risk", "notifier", "health"):
+        write_beat(bot_tree.paths, program, State.STARTING, **progress)
+    assert cli("status") == 1
+
+
+def test_status_answers_within_two_seconds_with_a_frozen_supervisord(
+    cli: Cli, bot_tree: BotTree
+) -> None:
+    import socket
+
+    healthy(bot_tree)
+    frozen = socket.socket(socket.AF_UNIX)
+    frozen.bind(str(bot_tree.paths.supervisor_socket("blue")))
+    frozen.listen()
+    began = time.monotonic()
+    done = bot_tree.command("status")
+    took_s = time.monotonic() - began
+    frozen.close()
+    assert took_s < 2.5, "its own deadline and the interpreter's start"
+    assert "cannot read supervisor:" in done.stdout
+
+
+def test_status_and_check_work_without_the_bots_libraries(cli: Cli, bot_tree: BotTree) -> None:
+    healthy(bot_tree)
+    script = (
+        "import sys\n"
+        "for name in ('ccxt', 'aiohttp', 'apprise', 'stamina', 'cryptography'):\n"
+        "    sys.modules[name] = None\n"
+        "from watchkeeper.__main__ import main\n"
+        "print(main(['status']), main(['status', '--json']), main(['check']),"
+        " main(['config', 'check']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=bot_tree.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1] == "0 0 2 0", done.stderr
+
+
+def test_watching_ends_with_ctrl_c(cli: Cli, bot_tree: BotTree) -> None:
+    healthy(bot_tree)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "watchkeeper", "status", "--watch"],
+        env=bot_tree.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    bot_tree.processes.append(process)
+    stdout = process.stdout
+    assert stdout is not None
+    first = stdout.read(20)
+    assert first
+    import signal
+
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0
+    assert b"Traceback" not in stdout.read()
+
+
+# check
+
+
+def test_check_remembers_and_exits_by_severity(cli: Cli, bot_tree: BotTree) -> None:
+    healthy(bot_tree)
+    assert cli("check") == 2
+    assert "critical  supervisor: no supervisord was started since boot" in cli.out
+    assert "watch     host-clock: " in cli.out
+    assert "(1/3)" in cli.out
+    cli("check", "--json")
+    by_name = {r["name"]: r for r in cli.json["results"]}
+    assert by_name["host-clock"]["failures"] == 2
+    assert by_name["heartbeats"]["status"] == "ok"
+    assert json.loads(bot_tree.paths.checks.read_text()) == cli.json
+    assert cli("status") == 1
+    assert "supervisor: no supervisord" in cli.out
+
+
+def test_a_check_that_cannot_remember_is_critical(cli: Cli, bot_tree: BotTree) -> None:
+    healthy(bot_tree)
+    bot_tree.paths.checks.parent.write_text("a file where a folder belongs")
+    assert cli("check") == 2
+    assert "checks" in cli.err
+
+
+# config check
+
+
+def test_config_check_accepts_a_good_bot(cli: Cli) -> None:
+    assert cli("config", "check") == 0
+    assert "mode paper, 1 strategies" in cli.out
+    assert "complete, and closed to others" in cli.out
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("[risk]\nordr = 1\n", "risk.ordr: unknown setting"),
+        (STRATEGY + "params = {lookback = 1}\n", "strategies[0].params.lookback"),
+        (STRATEGY.replace("mean_", "meen_"), "strategies[0].plugin: 'meen_reversion' is not"),
+    ],
+)
+def test_config_check_names_the_setting(
+    cli: Cli, bot_tree: BotTree, extra: str, message: str
+) -> None:
+    bot_tree.write_config(extra)
+    assert cli("config", "check") == 2
+    assert message in cli.err
+    assert str(bot_tree.paths.config) in cli.err
+
+
+def test_config_check_names_the_secret_and_never_shows_one(cli: Cli, bot_tree: BotTree) -> None:
+    bot_tree.write_secrets(bot_tree.paths.trading_env, WATCHKEEPER_API_KEY="hunter2")
+    assert cli("config", "check") == 2
+    assert "WATCHKEEPER_API_SECRET is missing or empty" in cli.err
+    assert "hunter2" not in cli.out + cli.err
+
+
+def test_config_check_of_a_foreign_bot(cli: Cli, bot_tree: BotTree) -> None:
+    bot_tree.paths.config.unlink()
+    (bot_tree.paths.etc / "foreign.toml").write_text('name = "freq"\n')
+    assert cli("config", "check") == 0
+    (bot_tree.paths.etc / "foreign.toml").write_text('name = "freq"\nhealth_timeout_s = 90\n')
+    assert cli("config", "check") == 2
+    assert "health_timeout_s" in cli.err
+
+
+# resume, reconcile
+
+
+def test_resume_needs_a_word_from_a_person(cli: Cli, bot_tree: BotTree) -> None:
+    assert cli("resume") == 0
+    assert "not halted" in cli.out
+    halt(bot_tree.paths, "daily loss", "risk")
+    assert cli("resume") == 2
+    assert "--yes" in cli.err
+    assert is_halted(bot_tree.paths)
+    assert cli("resume", "--yes", "--by", "ada") == 0
+    assert is_halted(bot_tree.paths) is None
+    assert b'"by":"ada"' in bot_tree.paths.halt.read_bytes()
+
+
+def test_resume_that_reaches_one_file_only_says_so(cli: Cli, bot_tree: BotTree) -> None:
+    halt(bot_tree.paths, "why", "risk")
+    bot_tree.paths.halt_run.unlink()
+    bot_tree.paths.halt_run.mkdir()
+    assert cli("resume", "--yes") == 2
+    assert "still halted" in cli.err
+
+
+def test_reconcile_asks_the_executor(cli: Cli, bot_tree: BotTree) -> None:
+    assert cli("reconcile") == 2
+    assert "never ran" in cli.err
+    open_bus(bot_tree.paths.bus).close()
+    assert cli("reconcile") == 0
+    bus = open_bus(bot_tree.paths.bus)
+    (message,) = bus.receive(COMMANDS, "executor")
+    bus.close()
+    assert json.loads(message.payload) == {"command": "reconcile"}
+
+
+def test_doctor_goes_on_in_the_bots_release(cli: Cli, bot_tree: BotTree) -> None:
+    program = bot_tree.paths.root / "opt/watchkeeper/slots/alpha-blue/bin/watchkeeper"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\necho "release: $*"\n')
+    program.chmod(0o755)
+    script = (
+        "import sys\n"
+        "from importlib import util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name: None if name == 'ccxt' else find(name)\n"
+        "from watchkeeper.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", script, "doctor", "--bot", "alpha"]
+    done = subprocess.run(
+        command, env=bot_tree.environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "release: doctor --bot alpha\n")
+    program.unlink()
+    done = subprocess.run(
+        command, env=bot_tree.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "has no release with it" in done.stderr
+
+
+# doctor's judgement of keys
+
+LIVE = BotConfig(name="alpha", mode="live")
+PAPER = BotConfig(name="alpha", mode="paper")
+GOOD = KeyPermissions(trade=True, withdraw=False, ip_restricted=True)
+NOW = 1_700_000_000_000
+DAY = 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("key", "config", "worst"),
+    [
+        (GOOD, LIVE, "ok"),
+        (KeyPermissions(trade=False, withdraw=False, ip_restricted=True), LIVE, "wrong"),
+        (KeyPermissions(trade=True, withdraw=True, ip_restricted=True), LIVE, "wrong"),
+        (KeyPermissions(trade=True, withdraw=True, ip_restricted=True), PAPER, "warning"),
+        (KeyPermissions(trade=True, withdraw=False, ip_restricted=False), LIVE, "warning"),
+    ],
+)
+def test_what_a_key_may_do(key: KeyPermissions, config: BotConfig, worst: str) -> None:
+    found = [d.status for d in judge_key(key, config, NOW)]
+    assert max(found, key=["ok", "warning", "wrong"].index) == worst
+
+
+@pytest.mark.parametrize(("days", "worst"), [(15, "ok"), (13, "warning"), (-1, "wrong")])
+def test_a_key_that_ends_soon(days: int, worst: str) -> None:
+    key = KeyPermissions(
+        trade=True, withdraw=False, ip_restricted=True, trade_until_ms=NOW + days * DAY
+    )
+    found = [d.status for d in judge_key(key, LIVE, NOW)]
+    assert max(found, key=["ok", "warning", "wrong"].index) == worst
+
+
+def test_every_diagnosis_that_is_not_well_says_what_mends_it() -> None:
+    bad = KeyPermissions(trade=False, withdraw=True, ip_restricted=False, trade_until_ms=NOW)
+    assert all(d.mend for d in judge_key(bad, LIVE, NOW) if d.status != "ok")

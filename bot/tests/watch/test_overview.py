@@ -1,0 +1,163 @@
+"""The overview: what cannot be read says so and hides nothing else."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from bot.tests.support.beats import write_all_beats, write_beat
+from bot.tests.support.bot_tree import BotTree
+from bot.tests.support.market import BTC, ETH
+
+from watchkeeper.bus.protocol import ALERTS
+from watchkeeper.bus.sqlite import open_bus
+from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Position, Side
+from watchkeeper.journal.store import Journal
+from watchkeeper.watch.alerts import AlertId, make_alert
+from watchkeeper.watch.clock import now_ms
+from watchkeeper.watch.heartbeat import State
+from watchkeeper.watch.latch import halt
+from watchkeeper.watch.overview import find_bots, judge_program, look
+from watchkeeper.watch.supervisor import Process
+
+
+def test_a_bot_that_never_ran(bot_tree: BotTree) -> None:
+    bot_tree.write_config()
+    seen = look(bot_tree.paths, with_units=False)
+    assert [p.state for p in seen.programs] == ["LOST"] * 6
+    assert (seen.positions, seen.alerts, seen.halted, seen.checks) == (None, [], None, None)
+    assert seen.problems == []
+
+
+def test_heartbeats_and_halt(bot_tree: BotTree) -> None:
+    bot_tree.write_config()
+    write_all_beats(bot_tree.paths)
+    write_beat(bot_tree.paths, "executor", State.DEGRADED, error="venue: away")
+    halt(bot_tree.paths, "why", "me")
+    seen = look(bot_tree.paths, with_units=False)
+    states = {p.name: p.state for p in seen.programs}
+    assert states["feed"] == "READY"
+    assert states["executor"] == "DEGRADED"
+    assert [p.name for p in seen.programs if not p.well] == ["executor"]
+    assert seen.halted == "why (by me)"
+    assert seen.memory is None or seen.memory.used > 0
+
+
+def test_risk_speaks_for_protection_only_while_it_sees(bot_tree: BotTree) -> None:
+    bot_tree.write_config()
+    write_beat(bot_tree.paths, "risk", unprotected_positions=2)
+    assert look(bot_tree.paths, with_units=False).unprotected == 2
+    write_beat(bot_tree.paths, "risk", State.DEGRADED, unprotected_positions=0)
+    assert look(bot_tree.paths, with_units=False).unprotected is None
+    write_beat(bot_tree.paths, "risk", age_ms=40_000, unprotected_positions=0)
+    assert look(bot_tree.paths, with_units=False).unprotected is None
+
+
+def position(symbol: str) -> Position:
+    return Position(
+        symbol=symbol, side=Side.BUY, quantity=Decimal(2), entry_price=Decimal(10), entry_ms=1
+    )
+
+
+def resting_stop(symbol: str, quantity: int) -> Order:
+    return Order(
+        client_id="wkS-alpha-1-1",
+        symbol=symbol,
+        side=Side.SELL,
+        kind=OrderKind.STOP,
+        type=OrderType.STOP_MARKET,
+        quantity=Decimal(quantity),
+        state=OrderState.OPEN,
+        stop_price=Decimal(9),
+        reduce_only=True,
+        conditional=True,
+        venue_id="1",
+    )
+
+
+@pytest.mark.parametrize(("quantity", "protected"), [(2, True), (1, False)])
+def test_positions_with_their_stops(bot_tree: BotTree, quantity: int, protected: bool) -> None:
+    bot_tree.write_config()
+    journal = Journal(bot_tree.paths.journal, bot="alpha")
+    journal.save_position(position(BTC))
+    journal.save_position(position(ETH))
+    journal.record_order(resting_stop(BTC, quantity))
+    seen = look(bot_tree.paths, with_units=False)
+    journal.close()
+    assert seen.problems == []
+    assert seen.positions is not None
+    by_symbol = {h.symbol: h for h in seen.positions}
+    assert by_symbol[BTC].protected is protected
+    assert by_symbol[BTC].stop == Decimal(9)
+    assert (by_symbol[ETH].protected, by_symbol[ETH].stop) == (False, None)
+    assert seen.open_orders == 1
+
+
+def test_a_broken_journal_and_bus_are_problems_and_hide_nothing_else(bot_tree: BotTree) -> None:
+    bot_tree.write_config()
+    write_all_beats(bot_tree.paths)
+    bot_tree.paths.journal.write_bytes(b"rubbish" * 1000)
+    bot_tree.paths.bus.write_bytes(b"rubbish" * 1000)
+    seen = look(bot_tree.paths, with_units=False)
+    assert [p.partition(":")[0] for p in seen.problems] == ["journal", "bus"]
+    assert all(p.well for p in seen.programs)
+    assert seen.positions is None
+
+
+def test_the_newest_alerts_of_a_day(bot_tree: BotTree) -> None:
+    bot_tree.write_config()
+    bus = open_bus(bot_tree.paths.bus)
+    import msgspec
+
+    old = make_alert(AlertId.BOT_HALTED, "old", bot="alpha")
+    old = msgspec.structs.replace(old, raised_ms=now_ms() - 25 * 3_600_000)
+    bus.publish(ALERTS, "old", msgspec.json.encode(old))
+    for number in range(12):
+        alert = make_alert(AlertId.DATA_STALE, str(number), bot="alpha")
+        bus.publish(ALERTS, str(number), msgspec.json.encode(alert))
+    bus.close()
+    seen = look(bot_tree.paths, with_units=False)
+    assert [a.summary for a in seen.alerts] == [str(n) for n in range(11, 1, -1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "expected"),
+    [
+        ("feed", "RUNNING", "LOST"),
+        ("feed", "STOPPED", "STOPPED"),
+        ("feed", "FATAL", "FATAL"),
+        ("program", "RUNNING", "RUNNING"),
+        ("program", "STARTING", "STARTING"),
+    ],
+)
+def test_supervisors_word_where_there_is_no_heartbeat(name: str, state: str, expected: str) -> None:
+    program = judge_program(name, None, Process(name, "g", state, 7, 100, "d"), 160_000)
+    assert program.state == expected
+    assert program.uptime_ms == (60_000 if state == "RUNNING" else None)
+
+
+def test_bots_of_a_host(tmp_path: Path) -> None:
+    assert find_bots(tmp_path) == []
+    for name, file in (("beta", "bot.toml"), ("freq", "foreign.toml"), ("empty", "notes")):
+        BotTree(tmp_path, name)
+        (tmp_path / "etc/watchkeeper" / name / file).write_text("")
+    assert find_bots(tmp_path) == ["beta", "freq"]
+
+
+def test_what_the_roles_left_pending(bot_tree: BotTree) -> None:
+    bot_tree.write_config()
+    (bot_tree.paths.run / "restart-pending-blue").write_text("bot.toml\n\nrelease\nbot.toml\n")
+    assert look(bot_tree.paths, with_units=False).restart_pending == ["bot.toml", "release"]
+
+
+def test_it_only_reads(bot_tree: BotTree) -> None:
+    bot_tree.write_config()
+    journal = Journal(bot_tree.paths.journal, bot="alpha")
+    before = {p: p.stat().st_mtime_ns for p in bot_tree.paths.etc.rglob("*")}
+    look(bot_tree.paths)
+    assert {p: p.stat().st_mtime_ns for p in bot_tree.paths.etc.rglob("*")} == before
+    assert not bot_tree.paths.checks.exists()
+    assert not bot_tree.paths.bus.exists()
+    assert list(bot_tree.paths.heartbeats.iterdir()) == []
+    journal.close()
