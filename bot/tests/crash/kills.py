@@ -41,6 +41,7 @@ from watchkeeper.domain.client_id import decode
 from watchkeeper.domain.model import Order, OrderKind, OrderState, Position, Side
 
 HOLD_S = 30.0  # longer than any case lasts after its kill
+SETTLED_S = 20.0  # by then everything is as it must be, on a busy machine, too
 ORDER_PATH = "/fapi/v1/order"
 ALGO_PATH = "/fapi/v1/algoOrder"
 # A stop 2 % away that follows in steps of 1 %: it moves only when a case lets the price jump.
@@ -243,8 +244,8 @@ def run_case(case: Case, directory: Path) -> Result:
                 if fault is not None:
                     admin.clear_faults(fault)
             proof = _prove(case, admin, left)
-            reconciled = bot.wait_log("executor", "reconciled", after_ms=left.killed_ms)
             restarted_ms = bot.process_started_ms(_settle(case, bot, admin, left))
+            reconciled = bot.wait_log("executor", "reconciled", after_ms=left.killed_ms)
             _second_pass(bot)
             return _judge(case, bot, admin, left, proof, restarted_ms, reconciled["at_ms"])
         except AssertionError as error:
@@ -457,15 +458,22 @@ def _settle(case: Case, bot: LocalBot, admin: AdminClient, left: _AtKill) -> int
             return False
         return expected is None or Decimal(stops[0]["triggerPrice"]) == expected
 
-    eventually(settled, deadline_s=30, what=f"one stop at {expected}, is {admin.state(ALIAS)}")
-
     def ready() -> int:
         beat = bot.heartbeat("executor")
         if beat is None or beat.pid == left.pid or beat.state != "READY":
             return 0
         return beat.pid
 
-    return eventually(ready, deadline_s=30, what="the new executor READY")
+    try:
+        eventually(settled, deadline_s=SETTLED_S)
+        return eventually(ready, deadline_s=SETTLED_S)
+    except AssertionError:
+        now = replay(admin.events(alias=ALIAS), NAME)[-1]
+        where = f" at {expected}" if expected else ""
+        raise PromiseBroken(
+            f"after {SETTLED_S} s: position {now.position}, stops {now.stops} instead of one"
+            f"{where} for a position and none without; heartbeat {bot.heartbeat('executor')}"
+        ) from None
 
 
 def _expected(case: Case, admin: AdminClient, left: _AtKill) -> Decimal | None:
