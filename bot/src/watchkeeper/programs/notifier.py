@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import random
 import socket
 import time
@@ -39,6 +40,8 @@ async def main(context: Context) -> None:
     """
     paths = context.paths
     secrets = context.secrets(paths.env) if paths.env.exists() else {}
+    # It quotes the URLs it does not understand, and they are secrets.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     channels = open_channels(secrets.get(NOTIFY_URLS, ""))
     bus = await _open(context)
     if bus is None:
