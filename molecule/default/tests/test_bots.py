@@ -10,7 +10,7 @@ import pytest
 
 from hosttest import PROGRAMS, Bot, Venue, eventually, protected, ready
 
-ACCOUNTS = {"alpha": "ALPHA", "beta": "BETA"}
+ACCOUNTS = {"alpha": "ALPHA01", "beta": "BETA01"}
 
 
 @pytest.mark.parametrize("name", ["alpha", "beta"])

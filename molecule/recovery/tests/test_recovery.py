@@ -10,7 +10,7 @@ import pytest
 
 from hosttest import PROGRAMS, Bot, Venue, eventually, protected, ready
 
-ACCOUNT = "ALPHA"
+ACCOUNT = "ALPHA01"
 
 
 @pytest.fixture(autouse=True)
