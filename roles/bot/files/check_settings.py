@@ -1,49 +1,70 @@
 """Check bots' settings on the controller by the schema the bot itself uses.
 
-Usage: check_settings.py BOT_SOURCE < JSON, a list of {"index", "name", "toml"}. Exits with 1 and one
-line per wrong bot, which names the setting as the operator wrote it.
+Usage: check_settings.py BOT_SOURCE < JSON, a list of {"index", "name", "config", "checks"} where
+"config" is the text of bot.toml ("" for a foreign program) and "checks" that of checks.toml. Exits
+with 1 and one line per wrong file, which names the setting as the operator wrote it.
 """
+
+from __future__ import annotations
 
 import json
 import sys
 import tempfile
 import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
-GROUP = "watchkeeper.strategies"
+
+def problems(bots: list[dict[str, Any]], plugins: list[EntryPoint]) -> list[str]:
+    """One line for each file that the bot would refuse."""
+    from watchkeeper.config import ConfigError, load_config
+    from watchkeeper.strategy import loading
+    from watchkeeper.watch.checks import Thresholds, read_settings
+
+    # The release brings these plug-ins; what this interpreter has installed says nothing.
+    vars(loading)["entry_points"] = lambda **_: plugins
+
+    def check_config(path: Path) -> None:
+        loading.load_strategies(load_config(path))
+
+    def check_thresholds(path: Path) -> None:
+        read_settings(path, Thresholds)
+
+    found = []
+    with tempfile.TemporaryDirectory(prefix="watchkeeper-settings-") as scratch:
+        path = Path(scratch, "settings.toml")
+        for bot in bots:
+            for key, check in (("config", check_config), ("checks", check_thresholds)):
+                if not bot[key]:
+                    continue
+                path.write_text(bot[key])
+                try:
+                    check(path)
+                except ConfigError as error:
+                    what = str(error).removeprefix(f"{path}: ")
+                    found.append(f"bots[{bot['index']}] ({bot['name']}): {key}.{what}")
+    return found
 
 
 def main(source: Path) -> int:
+    """Read the settings, print what is wrong with them."""
     sys.path.insert(0, str(source / "src"))
+    project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
+    group = "watchkeeper.strategies"
+    plugins = [
+        EntryPoint(name, value, group) for name, value in project["entry-points"][group].items()
+    ]
     try:
-        from watchkeeper.config import ConfigError, load_config
+        found = problems(json.load(sys.stdin), plugins)
     except ImportError as error:
         print(
             f"The settings cannot be checked: {error} in {sys.executable}. "
-            "Run Ansible from the project's environment: make bootstrap, then .venv/bin/..."
+            "Run Ansible from the project's environment: make python, then .venv/bin/..."
         )
         return 1
-    project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
-    plugins = project["entry-points"][GROUP]
-    wrong = []
-    with tempfile.TemporaryDirectory(prefix="watchkeeper-settings-") as scratch:
-        for bot in json.load(sys.stdin):
-            where = f"bots[{bot['index']}] ({bot['name']}): config."
-            path = Path(scratch, "bot.toml")
-            path.write_text(bot["toml"])
-            try:
-                config = load_config(path)
-            except ConfigError as error:
-                wrong.append(where + str(error).removeprefix(f"{path}: "))
-                continue
-            wrong += [
-                f"{where}strategies[{number}].plugin: {strategy.plugin!r} is not one of "
-                f"{', '.join(sorted(plugins))}"
-                for number, strategy in enumerate(config.strategies)
-                if strategy.plugin not in plugins
-            ]
-    print("\n".join(f"{line}. Correct it in the inventory's bots." for line in wrong), end="")
-    return 1 if wrong else 0
+    print("\n".join(f"{line}. Correct it in the inventory's bots." for line in found), end="")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

@@ -29,15 +29,19 @@ def build(source: Path, destination: Path) -> dict[str, str]:
         shutil.copytree(
             source, tree, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "dist", ".*")
         )
-        command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", scratch, tree]
-        done = subprocess.run(  # noqa: S603 - our own interpreter, our own arguments
-            command, env=os.environ | REPRODUCIBLE, capture_output=True, text=True, check=False
+        command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", scratch]
+        done = subprocess.run(
+            [*command, str(tree)],
+            env=os.environ | REPRODUCIBLE,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise SystemExit(
                 f"{source}: the wheel cannot be built with {sys.executable}:\n"
                 f"{done.stdout[-2000:]}{done.stderr[-2000:]}\n"
-                "Run Ansible from the project's environment: make bootstrap, then .venv/bin/..."
+                "Run Ansible from the project's environment: make python, then .venv/bin/..."
             )
         (wheel,) = Path(scratch).glob("*.whl")
         sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
