@@ -562,9 +562,10 @@ def read_settings(path: Path, kind: type[T]) -> T | None:
     try:
         return msgspec.convert(tomllib.loads(raw.decode()), type=kind, strict=False)
     except msgspec.ValidationError as error:
-        message, _, where = str(error).rpartition(" - at ")
-        setting = where.strip("`").removeprefix("$.") or "?"
-        raise ConfigError(f"{path}: {setting}: {message or error}") from error
+        message, separator, where = str(error).rpartition(" - at ")
+        setting = where.strip("`").removeprefix("$.")
+        what = f"{setting}: {message}" if separator else str(error)
+        raise ConfigError(f"{path}: {what}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
