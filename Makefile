@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help demo demo-down test-fast test test-full lint fmt molecule bench lock bootstrap hosts clean
+.PHONY: help demo demo-down test-fast crash-kills test test-full lint fmt molecule bench lock bootstrap hosts clean
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
@@ -23,12 +23,15 @@ demo-down: ## Remove the demo's host, venue and network
 	@if [ -x $(VENV)/python ]; then $(VENV)/python tools/demo.py down; else echo "nothing to remove"; fi
 
 test-fast: bootstrap ## Tests without a host (3 min; PYTEST_ARGS='-k name' for some)
-	@$(VENV)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+	@$(VENV)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PYTEST_ARGS)
 
-test: lint test-fast hosts ## What CI runs: linters, fast tests, core host scenarios (40 min)
+crash-kills: bootstrap ## kill -9 of the executor in each of its windows, judged by the venue's log (2 min)
+	@$(VENV)/python -m bench.crash --workers $(WORKERS)
+
+test: lint test-fast crash-kills hosts ## What CI runs: linters, fast tests, kills, core host scenarios (40 min)
 	@$(VENV)/python tools/scenarios.py core
 
-test-full: lint test-fast hosts ## Every scenario on every platform, resumable; table in docs/test-results/
+test-full: lint test-fast crash-kills hosts ## Every scenario on every platform, resumable; table in docs/test-results/
 	@$(VENV)/python tools/scenarios.py full
 
 molecule: hosts ## One scenario on a fresh host: make molecule SCENARIO=default [PLATFORM=trixie]
