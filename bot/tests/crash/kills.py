@@ -248,7 +248,7 @@ def run_case(case: Case, directory: Path) -> Result:
             reconciled = bot.wait_log("executor", "reconciled", after_ms=left.killed_ms)
             _second_pass(bot)
             return _judge(case, bot, admin, left, proof, restarted_ms, reconciled["at_ms"])
-        except AssertionError as error:
+        except (WindowMissed, PromiseBroken) as error:
             raise type(error)(f"kill {case.number}, {case}: {error}\n{bot.tail()}") from error
         finally:
             bot.stop()

@@ -79,8 +79,8 @@ class LocalBot:
     """One bot's tree and supervisord. A context manager: started on entering, ended on leaving.
 
     Args:
-        root: folder of the tree, made if missing. Keep it short: a Unix socket's path has at most
-            107 bytes.
+        root: folder of the tree, made if missing. A short one: a Unix socket's path ends after 107
+            bytes, and a test's ``tmp_path`` is often too long.
         venue: a running paper venue.
         alias: the venue's account, opened by :meth:`AdminClient.open_account` with its own key.
         programs: what supervisord runs.
@@ -438,8 +438,14 @@ class LocalBot:
         Raises:
             AssertionError: there was none in time; shows logs and heartbeats.
         """
+
+        def alive() -> T | None:
+            if self._process is not None and self._process.poll() is not None:
+                raise AssertionError(f"supervisord ended: {self._process.returncode}")
+            return probe()
+
         try:
-            answer = eventually(probe, deadline_s=deadline_s, what=what)
+            answer = eventually(alive, deadline_s=deadline_s, what=what)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.tail()}") from None
         assert answer is not None
