@@ -11,6 +11,7 @@ import sys
 import time
 import xmlrpc.client
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,24 @@ def _is_sleep(pid: int) -> bool:
     return Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
 
 
+def _second(line: str) -> datetime:
+    """When supervisord wrote a line of its log."""
+    return datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f")  # noqa: DTZ007 - only compared
+
+
 @pytest.fixture
 def supervisord(tmp_path: Path) -> Iterator[Supervisord]:
     running = Supervisord(tmp_path, WAKER)
     yield running
     running.stop()
+
+
+def test_the_programs_are_started_in_the_first_turn(supervisord: Supervisord) -> None:
+    eventually(supervisord.pid, what="the program runs")
+    log = supervisord.conf.with_name("supervisord.log").read_text().splitlines()
+    (began,) = (_second(line) for line in log if "supervisord started" in line)
+    (spawned,) = (_second(line) for line in log if "spawned: 'sleeper'" in line)
+    assert (spawned - began).total_seconds() < 0.5
 
 
 def test_a_dead_program_is_started_again_at_once(supervisord: Supervisord) -> None:
@@ -129,6 +143,8 @@ def test_a_signal_brings_two_turns_and_no_more() -> None:
     handler = signal.signal(signal.SIGCHLD, lambda *_: None)
     try:
         waker = Waker()
+        waker.handle_read_event()
+        assert not waiting(), "the first turn came"
         os.kill(os.getpid(), signal.SIGCHLD)
         assert waiting()
         waker.handle_read_event()

@@ -1,8 +1,9 @@
 """Wakes supervisord's loop when a child dies; without it a restart waits for one to two seconds.
 
 supervisord polls its descriptors for up to a second. SIGCHLD does not end that poll (Python retries
-it), and a dead child is reaped in one turn of the loop and started again in the next. Loaded into
-supervisord through its hook for extensions::
+it), and a dead child is reaped in one turn of the loop and started again in the next. Its very
+first start of the programs waits for a whole second, too. Loaded into supervisord through its hook
+for extensions::
 
     [rpcinterface:waker]
     supervisor.rpcinterface_factory = watchkeeper.watch.waker:make_waker
@@ -28,6 +29,7 @@ class Waker:
     def __init__(self) -> None:
         self._reads, self._writes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._open = True
+        os.write(self._writes, _AGAIN)  # the first turn of the loop starts the programs
         signal.set_wakeup_fd(self._writes, warn_on_full_buffer=False)
 
     def fileno(self) -> int:
