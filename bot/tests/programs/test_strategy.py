@@ -18,6 +18,7 @@ from watchkeeper.domain.model import Intent, Position, Side
 from watchkeeper.journal.store import Journal
 from watchkeeper.market.server import TickServer
 from watchkeeper.watch.clock import now_ms
+from watchkeeper.watch.latch import halt
 
 CONFIG = """
 [[strategies]]
@@ -93,6 +94,26 @@ async def test_a_position_in_the_journal_is_left_and_not_entered_twice(
     found = await eventually_async(lambda: intents(bot_tree)) or []
     assert [(i.action, i.side) for i in found] == [("exit", Side.SELL)]
     assert await asyncio.to_thread(bot_tree.stop, process) == 0
+    journal.close()
+
+
+async def test_a_halted_bot_enters_nothing_and_may_still_leave(
+    bot_tree: BotTree, market: Market
+) -> None:
+    journal = Journal(bot_tree.paths.journal, bot="alpha")
+    halt(bot_tree.paths, "daily loss", "risk")
+    bot_tree.start("strategy")
+    await market.move(100)
+    beat = await asyncio.to_thread(bot_tree.wait_state, "strategy", "HALTED")
+    assert beat.error == "daily loss (by risk)"
+    await market.move(*WAVE, 90)
+    journal.save_position(
+        Position(symbol=BTC, side=Side.BUY, quantity=Decimal(1), entry_price=Decimal(95))
+    )
+    await asyncio.sleep(0.2)  # older than the view that the program may still hold
+    await market.move(*WAVE, 100)
+    found = await eventually_async(lambda: intents(bot_tree)) or []
+    assert [i.action for i in found] == ["exit"]
     journal.close()
 
 

@@ -19,6 +19,7 @@ from watchkeeper.strategy.protocol import Signal, Strategy
 
 
 def build(kind: type[Any], **params: Any) -> Strategy:
+    params = {"sample_ms": 1000, **params}
     plugin: Strategy = kind([BTC, ETH], msgspec.convert(params, kind.Params, strict=False))
     return plugin
 
@@ -130,6 +131,31 @@ class TestBoth:
 
     def test_an_unknown_symbol_is_ignored(self, kind: type[Any]) -> None:
         assert build(kind).on_tick(tick(symbol="XRP/USDT:USDT"), None) is None
+
+
+class TestCooldown:
+    def signals(self, kind: type[Any], prices: Iterable[object], held_for: int) -> list[int]:
+        """Samples at which it wants to enter; it holds during the first ``held_for``."""
+        strategy = build(kind, cooldown=5, **({"lookback": 10} if kind is MeanReversion else {}))
+        found = []
+        for number, item in enumerate(series(prices)):
+            signal = strategy.on_tick(item, Side.BUY if number < held_for else None)
+            if signal is not None and signal.action == "enter":
+                found.append(number)
+        return found
+
+    def test_no_entry_right_after_leaving(self) -> None:
+        prices = [*WAVE, *([60] * 20)]
+        assert self.signals(MeanReversion, prices, 0)[0] == 10
+        assert 10 not in self.signals(MeanReversion, prices, 10), "left at sample 10"
+        prices = [*WAVE, *WAVE, 60]
+        assert self.signals(MeanReversion, prices, 15) == [20], "five samples have passed"
+        assert self.signals(MeanReversion, prices, 16) == []
+
+    def test_momentum_waits_as_well(self) -> None:
+        prices = [100] * 50 + [110]
+        assert self.signals(Momentum, prices, 45) == [50]
+        assert self.signals(Momentum, prices, 46) == []
 
 
 prices = st.lists(

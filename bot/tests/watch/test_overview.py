@@ -118,7 +118,7 @@ def test_the_newest_alerts_of_a_day(bot_tree: BotTree) -> None:
         bus.publish(ALERTS, str(number), msgspec.json.encode(alert))
     bus.close()
     seen = look(bot_tree.paths, with_units=False)
-    assert [a.summary for a in seen.alerts] == [str(n) for n in range(11, 1, -1)]
+    assert [a.summary for a in seen.alerts] == [str(n) for n in range(11, -1, -1)]
 
 
 @pytest.mark.parametrize(

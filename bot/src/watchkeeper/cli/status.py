@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
+    from watchkeeper.watch.alerts import Alert
+
 REPEAT_S = 2.0
+PATIENCE_S = 1.0  # with a hanging supervisord: the whole answer takes less than 2 s
+ALERT_ROWS = 10
 _COLOURS = {
     "READY": "green",
     "RUNNING": "green",
@@ -69,7 +74,7 @@ def is_well(overview: Overview) -> bool:
 def _look(bots: list[Paths]) -> list[Overview]:
     """All bots at once: one hanging supervisord must not add its deadline to the others'."""
     with ThreadPoolExecutor(max_workers=len(bots)) as pool:
-        return list(pool.map(look, bots))
+        return list(pool.map(partial(look, supervisor_timeout_s=PATIENCE_S), bots))
 
 
 def _watch(console: Console, bots: list[Paths]) -> int:
@@ -202,14 +207,19 @@ def _positions(overview: Overview) -> RenderableType:
 def _alerts(overview: Overview) -> RenderableType:
     from rich.text import Text  # noqa: PLC0415
 
-    table = _table("alert (24 h)", "severity", "ago", "summary")
+    # The newest of each kind and symbol, and how often it came.
+    cases: dict[tuple[str, str, str], list[Alert]] = {}
     for alert in overview.alerts:
-        style = "red" if alert.severity.value == "page" else "yellow"
+        case = (alert.id.value, alert.severity.value, alert.fields.get("symbol", ""))
+        cases.setdefault(case, []).append(alert)
+    table = _table("alert (24 h)", "severity", "times", "last", "summary")
+    for (name, severity, _), alerts in list(cases.items())[:ALERT_ROWS]:
         table.add_row(
-            alert.id.value,
-            Text(alert.severity.value, style=style),
-            _span(overview.at_ms - alert.raised_ms),
-            Text(alert.summary),
+            name,
+            Text(severity, style="red" if severity == "page" else "yellow"),
+            str(len(alerts)),
+            f"{_span(overview.at_ms - alerts[0].raised_ms)} ago",
+            Text(alerts[0].summary),
         )
     return table
 

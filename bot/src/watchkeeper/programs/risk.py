@@ -36,7 +36,8 @@ from watchkeeper.watch.latch import LatchError, halt, is_halted, prepare
 
 FILLS_EVERY_MS = 30_000  # trades weigh 5 per symbol
 OVERLAP_MS = 60_000  # trades are asked for again this far back: a late one must not be missed
-REPEAT_S = 60.0  # an alert that still holds is raised again
+REPEAT_S = 60.0  # an alert that still holds is raised again …
+REPEAT_HALTED_S = 3600.0  # … and more rarely where the latch has already answered it
 MEASURE_CLOCK_S = 60.0
 
 
@@ -168,7 +169,9 @@ class _Risk:
         context = self._context
         key = (finding.alert, finding.subject)
         told_at = self._told.get(key)
-        if told_at is None or time.monotonic() - told_at >= REPEAT_S:
+        answered = finding.alert is AlertId.RISK_DAILY_LOSS and is_halted(context.paths) is not None
+        repeat_s = REPEAT_HALTED_S if answered else REPEAT_S
+        if told_at is None or time.monotonic() - told_at >= repeat_s:
             self._told[key] = time.monotonic()
             context.alert(
                 finding.alert,

@@ -21,6 +21,7 @@ from watchkeeper.strategy.desk import Desk, View
 from watchkeeper.strategy.loading import load_strategies
 from watchkeeper.watch.clock import now_ms
 from watchkeeper.watch.heartbeat import State
+from watchkeeper.watch.latch import is_halted
 
 VIEW_AGE_S = 0.1  # how old the journal's view may be when a tick is judged
 JUDGE_S = 0.25
@@ -71,8 +72,12 @@ class _Program:
         self._time.observe(tick)
         self._latest[tick.symbol] = tick.venue_ms
         intent = desk.on_tick(tick, self._journal.view(), now_ms=self._time.now_ms(now_ms()))
-        if intent is not None and not self._publish(intent):
+        if intent is not None and not (self._allowed(intent) and self._publish(intent)):
             desk.withdraw(intent)
+
+    def _allowed(self, intent: Intent) -> bool:
+        """A halted bot is not asked to enter, again and again; it may always leave."""
+        return intent.action == "exit" or is_halted(self._context.paths) is None
 
     def _publish(self, intent: Intent) -> bool:
         try:
@@ -108,8 +113,11 @@ class _Program:
             problems = [f"no market data: {', '.join(fresh.stale)}"] if fresh.stale else []
             self._journal.view()
             problems += [text for text in (self._journal.error, self._bus_error) if text]
+            halted = is_halted(self._context.paths)
             if problems:
                 state = State.DEGRADED
+            elif halted is not None:
+                state, problems = State.HALTED, [halted]
             else:
                 state = State.READY if len(self._latest) == fresh.watched else State.STARTING
             self._context.heartbeat.update(

@@ -15,17 +15,19 @@ from msgspec import Meta
 
 from watchkeeper.domain.model import Side, Tick
 from watchkeeper.strategy.protocol import Params, Signal
-from watchkeeper.strategy.sampling import Sampler
+from watchkeeper.strategy.sampling import Cooldown, Sampler
 
 
 class MeanReversionParams(Params, frozen=True):
     """Parameters of ``plugin = "mean_reversion"``."""
 
-    sample_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 1000  # step between two samples
+    sample_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 60_000  # step between two samples
     lookback: Annotated[int, Meta(ge=5, le=5000)] = 30  # samples of the mean and deviation
     entry_z: Decimal = Decimal(2)  # deviations from the mean at which to enter
     exit_z: Decimal = Decimal("0.5")  # deviations at which the price counts as back
-    min_band_pct: Decimal = Decimal("0.05")  # entry distance in % of the price; pays the fees
+    min_band_pct: Decimal = Decimal("0.3")  # least entry distance in % of the price: it must pay
+    # the fees of entering and leaving, about 0.1 % at a venue's usual rates
+    cooldown: Annotated[int, Meta(ge=0, le=5000)] = 10  # samples without entry after leaving
     allow_short: bool = True
 
     def __post_init__(self) -> None:
@@ -45,6 +47,7 @@ class MeanReversion:
     def __init__(self, symbols: Sequence[str], params: MeanReversionParams) -> None:
         self._params = params
         self._sampler = Sampler(params.sample_ms)
+        self._cooldown = Cooldown(params.cooldown)
         self._windows = {symbol: _Window(params.lookback) for symbol in symbols}
 
     def on_tick(self, tick: Tick, held: Side | None) -> Signal | None:
@@ -53,7 +56,10 @@ class MeanReversion:
         if window is None or price is None:
             return None
         # Judged against the samples before it: a jump must not widen its own yardstick.
+        rested = self._cooldown.over(tick.symbol, held=held is not None)
         judged = self._judge(window, price, held) if window.full else None
+        if judged is not None and judged.action == "enter" and not rested:
+            judged = None
         window.add(price)
         return judged
 

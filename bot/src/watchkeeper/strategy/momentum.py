@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from watchkeeper.domain.model import Side, Tick
 from watchkeeper.strategy.protocol import Params, Signal
-from watchkeeper.strategy.sampling import Sampler
+from watchkeeper.strategy.sampling import Cooldown, Sampler
 
 _PLACES = Decimal("1E-12")  # an average needs no more; without a limit its digits would grow
 
@@ -22,10 +22,11 @@ _PLACES = Decimal("1E-12")  # an average needs no more; without a limit its digi
 class MomentumParams(Params, frozen=True):
     """Parameters of ``plugin = "momentum"``."""
 
-    sample_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 1000  # step between two samples
+    sample_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 60_000  # step between two samples
     fast: Annotated[int, Meta(ge=2, le=5000)] = 10  # samples of the fast average
     slow: Annotated[int, Meta(ge=3, le=5000)] = 40  # samples of the slow average
-    threshold_pct: Decimal = Decimal("0.05")  # gap in % of the slow average at which to enter
+    threshold_pct: Decimal = Decimal("0.2")  # gap in % of the slow average at which to enter
+    cooldown: Annotated[int, Meta(ge=0, le=5000)] = 10  # samples without entry after leaving
     allow_short: bool = True
 
     def __post_init__(self) -> None:
@@ -43,6 +44,7 @@ class Momentum:
     def __init__(self, symbols: Sequence[str], params: MomentumParams) -> None:
         self._params = params
         self._sampler = Sampler(params.sample_ms)
+        self._cooldown = Cooldown(params.cooldown)
         self._averages = {symbol: _Averages(params.fast, params.slow) for symbol in symbols}
 
     def on_tick(self, tick: Tick, held: Side | None) -> Signal | None:
@@ -50,6 +52,7 @@ class Momentum:
         price = self._sampler.take(tick)
         if averages is None or price is None:
             return None
+        rested = self._cooldown.over(tick.symbol, held=held is not None)
         before = averages.gap_pct
         averages.add(price)
         if not averages.ready:
@@ -64,6 +67,8 @@ class Momentum:
         if held is not None:
             if gap * held.sign < 0:
                 return Signal(action="exit", side=held.opposite, reason="trend turned", saw=saw)
+            return None
+        if not rested:
             return None
         threshold = self._params.threshold_pct
         # Only the crossing counts: a trend that was stopped out is not entered again and again.

@@ -24,3 +24,29 @@ class Sampler:
             return None
         self._last_step[tick.symbol] = step
         return tick.last
+
+
+class Cooldown:
+    """Counts samples after a position was left, per symbol: no entry before they have passed.
+
+    Without it a strategy that was just stopped out buys again at once, and pays for it.
+    """
+
+    def __init__(self, samples: int) -> None:
+        self._samples = samples
+        self._held: set[str] = set()
+        self._left: dict[str, int] = {}  # symbol -> samples still to wait
+
+    def over(self, symbol: str, *, held: bool) -> bool:
+        """Take in one sample. Whether an entry is allowed at it."""
+        if held:
+            self._held.add(symbol)
+            return False
+        if symbol in self._held:
+            self._held.discard(symbol)
+            self._left[symbol] = self._samples
+        waiting = self._left.get(symbol, 0)
+        if not waiting:
+            return True
+        self._left[symbol] = waiting - 1
+        return False

@@ -5,6 +5,7 @@ Each part may be unreadable on its own: what cannot be read says so and hides no
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from watchkeeper.watch.clock import now_ms, read_verdict
 from watchkeeper.watch.heartbeat import Beat, State, read_beats
 from watchkeeper.watch.host import Disk, Memory, Unit, disk_of, memory_of, units
 from watchkeeper.watch.latch import is_halted
-from watchkeeper.watch.supervisor import Process, SupervisorDown, processes
+from watchkeeper.watch.supervisor import TIMEOUT_S, Process, SupervisorDown, processes
 
 PROGRAMS = ("feed", "strategy", "executor", "risk", "notifier", "health")
 LOST_MS = 30_000  # a heartbeat older than this is lost
-ALERTS_SHOWN = 10
+ALERTS_SHOWN = 50
 ALERTS_AGE_MS = 24 * 3600 * 1000
 
 
@@ -102,13 +103,27 @@ def _bot(folder: Path) -> bool:
         return True
 
 
-def look(paths: Paths, *, with_units: bool = True) -> Overview:
+def look(
+    paths: Paths, *, with_units: bool = True, supervisor_timeout_s: float = TIMEOUT_S
+) -> Overview:
     """Gather everything. Takes well under a second unless supervisord or systemd hang, and never
-    more than their deadlines."""
+    more than the longer of their deadlines."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = pool.submit(_units, paths) if with_units else None
+        seen = _look(paths, supervisor_timeout_s)
+        return seen if waiting is None else msgspec.structs.replace(seen, units=waiting.result())
+
+
+def _units(paths: Paths) -> list[Unit]:
+    bot = paths.bot
+    return units(f"supervisord@{bot}-*.service", f"health-check@{bot}.timer", "wk-*.timer")
+
+
+def _look(paths: Paths, supervisor_timeout_s: float) -> Overview:
     problems: list[str] = []
     at_ms = now_ms()
     slots = slots_of(paths)
-    supervised = _supervised(paths, slots, problems)
+    supervised = _supervised(paths, slots, supervisor_timeout_s, problems)
     beats = read_beats(paths.heartbeats)
     names = list(PROGRAMS) if paths.config.exists() else []
     names += [name for name in supervised if name not in names]
@@ -136,13 +151,7 @@ def look(paths: Paths, *, with_units: bool = True) -> Overview:
         disk=disk_of(paths.state),
         clock=None if verdict is None else msgspec.to_builtins(verdict),
         restart_pending=_pending(paths),
-        units=units(
-            f"supervisord@{paths.bot}-*.service",
-            f"health-check@{paths.bot}.timer",
-            "wk-*.timer",
-        )
-        if with_units
-        else [],
+        units=[],
         problems=problems,
     )
 
@@ -187,11 +196,13 @@ def judge_program(name: str, beat: Beat | None, process: Process | None, at_ms: 
     )
 
 
-def _supervised(paths: Paths, slots: list[str], problems: list[str]) -> dict[str, Process]:
+def _supervised(
+    paths: Paths, slots: list[str], timeout_s: float, problems: list[str]
+) -> dict[str, Process]:
     found: dict[str, Process] = {}
     for slot in slots:
         try:
-            found.update(processes(paths.supervisor_socket(slot)))
+            found.update(processes(paths.supervisor_socket(slot), timeout_s))
         except SupervisorDown as error:
             problems.append(f"supervisor: {error}")
     return found

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
-TIMEOUT_S = 1.5
+TIMEOUT_S = 3.0
 
 
 class SupervisorDown(Exception):
