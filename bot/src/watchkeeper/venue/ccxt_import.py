@@ -128,16 +128,15 @@ def _without_requests() -> Iterator[None]:
 def _without_default_certificates() -> Iterator[None]:
     """Within the block no TLS context loads the host's certificates.
 
-    aiohttp makes one context while it is imported, for sessions that are not told any: that reads
-    every CA of the host, 50 ms at each start. ccxt always brings its own context. A session that
-    is told none trusts nobody then.
+    aiohttp makes two contexts while it is imported, for sessions that are not told any: each reads
+    every CA of the host, 25 to 50 ms at each start. ccxt always brings its own context. A session
+    that is told none trusts nobody then.
     """
     if "aiohttp.connector" in sys.modules:
         yield
         return
-    real = ssl.create_default_context
-    ssl.create_default_context = lambda *_, **__: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ssl.SSLContext.set_default_verify_paths = lambda _: None  # type: ignore[assignment,method-assign]
     try:
         yield
     finally:
-        ssl.create_default_context = real
+        del ssl.SSLContext.set_default_verify_paths  # the inherited one is back
