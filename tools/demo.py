@@ -34,10 +34,11 @@ T = TypeVar("T")
 KILL_AND_WATCH = """
 import json, os, pathlib, sys, time
 beat = pathlib.Path("/run/watchkeeper/{bot}/heartbeat/executor.json")
-old = json.loads(beat.read_text())["pid"]
+before = json.loads(beat.read_text())
+old = before["pid"]
 killed_ms = time.time_ns() // 1_000_000
 os.kill(old, 9)
-print(json.dumps({{"killed_ms": killed_ms, "pid": old}}), flush=True)
+print(json.dumps({{**before, "killed_ms": killed_ms}}), flush=True)
 deadline = time.monotonic() + 60
 while time.monotonic() < deadline:
     try:
@@ -57,7 +58,7 @@ class DemoError(Exception):
 
 
 def say(text: str) -> None:
-    print(f"\033[1m==> {text}\033[0m", flush=True)
+    print(f"\033[1m==> {text}\033[0m" if sys.stdout.isatty() else f"==> {text}", flush=True)
 
 
 def _environment() -> dict[str, str]:
@@ -183,7 +184,8 @@ def protected_position() -> tuple[Json, Json] | None:
         if Decimal(position["positionAmt"]) == 0:
             continue
         stops = [s for s in state["open_algo_orders"] if s["symbol"] == position["symbol"]]
-        if len(stops) == 1:
+        size = abs(Decimal(position["positionAmt"]))
+        if len(stops) == 1 and Decimal(stops[0]["quantity"]) == size:
             return position, stops[0]
     return None
 
@@ -240,17 +242,21 @@ def _all_protected() -> bool:
 def print_timeline(killed: Json, back: Json, symbol: str, before: int) -> None:
     """What the host's heartbeats and the venue's log say, seconds from the kill."""
     start = killed["killed_ms"]
+    epochs = [beat["progress"]["epoch"] for beat in (killed, back)]
     rows = [
-        (start, "killed", f"kill -9 of process {killed['pid']}"),
+        (start, "killed", f"kill -9 of process {killed['pid']}, epoch {epochs[0]}"),
         (back["started_ms"], "restarted", f"by supervisord, as process {back['pid']}"),
         (
             back["progress"]["last_reconciled_ms"],
             "reconciled",
-            "belief and venue agree; entries are allowed again",
+            f"epoch {epochs[1]}; belief and venue agree, entries are allowed again",
         ),
     ]
     lost = found = 0
+    sent: list[str] = []
     for event in events(before):
+        if event["kind"] in {"order", "algo"} and event["status"] == "NEW":
+            sent.append(f"{event['kind']} {event['client_id']}")
         if event["kind"] != "algo" or event.get("symbol") != symbol or found:
             continue
         if event["status"] == "CANCELED" and not lost:
@@ -258,13 +264,19 @@ def print_timeline(killed: Json, back: Json, symbol: str, before: int) -> None:
             rows.append((lost, "exposed", "another hand cancelled the stop"))
         elif event["status"] == "NEW" and lost:
             found = event["ts_ms"]
-            price = Decimal(str(event["trigger_price"]))
+            price = Decimal(event["algo"]["triggerPrice"])
             rows.append((found, "protected", f"a new stop rests at the venue, at {price:.2f}"))
     print()
     for at, what, detail in sorted(rows, key=lambda row: row[0]):
         print(f"    {(at - start) / 1000:7.3f} s  {what:11} {detail}")
+    twice = {order for order in sent if sent.count(order) > 1}
+    if twice:
+        raise DemoError(f"the venue's log shows an order twice: {', '.join(sorted(twice))}")
     if found:
-        print(f"\n    {symbol} stood without a stop for {(found - lost) / 1000:.3f} s")
+        print(
+            f"\n    {symbol} stood without a stop for {(found - lost) / 1000:.3f} s; "
+            "no order was sent twice"
+        )
     print(flush=True)
 
 

@@ -1,0 +1,112 @@
+"""The runner of scenarios: what counts as a success, resuming, the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+import scenarios
+
+REPORT = '<testsuites><testsuite tests="{tests}" failures="{failures}" skipped="0"/></testsuites>'
+
+
+@pytest.fixture
+def molecule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository whose Molecule is a script; each call is one line of ``calls``."""
+    tools = tmp_path / ".venv/bin"
+    tools.mkdir(parents=True)
+    script = tools / "molecule"
+    script.write_text(
+        "#!/bin/sh\n"
+        f'echo "$3 $PLATFORM" >>{tmp_path}/calls\n'
+        f"cp {tmp_path}/report-$3.xml {tmp_path}/.work/$3/verify.xml 2>/dev/null\n"
+        f"exit $(cat {tmp_path}/code-$3 2>/dev/null || echo 0)\n"
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    for name in ("default", "recovery"):
+        (tmp_path / "molecule" / name).mkdir(parents=True)
+        (tmp_path / "molecule" / name / "molecule.yml").write_text("---\n")
+        (tmp_path / ".work" / name).mkdir(parents=True)
+        (tmp_path / f"report-{name}.xml").write_text(REPORT.format(tests=5, failures=0))
+    monkeypatch.setattr(scenarios, "ROOT", tmp_path)
+    monkeypatch.setattr(scenarios, "WORK", tmp_path / ".work")
+    monkeypatch.setattr(scenarios, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(scenarios, "_revision", lambda: "one")
+    return tmp_path
+
+
+def calls(root: Path) -> list[str]:
+    path = root / "calls"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_core_runs_both_scenarios_and_counts_their_tests(
+    molecule: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert scenarios.core() == 0
+    assert calls(molecule) == ["default bookworm", "recovery bookworm"]
+    assert capsys.readouterr().out.splitlines()[-1] == "scenarios: 10 passed, 0 failed"
+
+
+def test_no_test_is_no_success(molecule: Path) -> None:
+    """Molecule's verifier exits with 0 when it finds nothing."""
+    (molecule / "report-default.xml").write_text(REPORT.format(tests=0, failures=0))
+    assert scenarios.core() == 1
+
+
+def test_an_old_report_is_no_success(molecule: Path) -> None:
+    (molecule / "report-default.xml").unlink()
+    old = molecule / ".work/default/verify.xml"
+    old.write_text(REPORT.format(tests=5, failures=0))
+    os.utime(old, (1, 1))
+    assert not scenarios.run(scenarios.Case("default")).passed
+
+
+def test_molecules_failure_is_a_failure(molecule: Path) -> None:
+    (molecule / "code-recovery").write_text("1")
+    assert scenarios.core() == 1
+
+
+def test_full_goes_on_after_the_last_success(molecule: Path) -> None:
+    (molecule / "code-recovery").write_text("1")
+    assert scenarios.full() == 1
+    first = calls(molecule)
+    assert first == ["default bookworm", "default trixie", "default noble", "recovery bookworm"]
+    (molecule / "code-recovery").unlink()
+    assert scenarios.full() == 0
+    assert calls(molecule)[len(first) :] == ["recovery bookworm"]
+
+
+def test_another_tree_starts_anew(molecule: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scenarios.full() == 0
+    count = len(calls(molecule))
+    monkeypatch.setattr(scenarios, "_revision", lambda: "two")
+    assert scenarios.full() == 0
+    assert len(calls(molecule)) == 2 * count
+
+
+def test_full_writes_a_dated_table(molecule: Path) -> None:
+    scenarios.full()
+    (table,) = (molecule / "results").glob("*.md")
+    rows = [line for line in table.read_text().splitlines() if line.startswith("| default")]
+    assert len(rows) == 3
+    assert "| default | Debian 13 | ok | 5 |" in rows[1]
+
+
+def test_the_workflows_matrix_is_complete() -> None:
+    """CI on GitHub runs every core scenario on every platform."""
+    text = (Path(__file__).parents[2] / ".github/workflows/ci.yml").read_text()
+    assert f"scenario: [{', '.join(scenarios.CORE)}]" in text
+    assert f"platform: [{', '.join(scenarios.PLATFORMS)}]" in text
+
+
+def test_the_matrix_is_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["scenarios.py", "matrix"])
+    assert scenarios.main() == 0
+    assert json.loads(capsys.readouterr().out) == list(scenarios.CORE)
