@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import random
 import shutil
 import sys
 import tempfile
@@ -17,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-from bench.measure import Floor, floor, memory, restarts, venue_at
-from bench.report import LATENCIES_MS, Kills, Report, as_markdown
+from bench.measure import KILLS_PER_BOT, Peer, Restart, memory, peer, restarts, venue_at
+from bench.report import LATENCIES_MS, Floor, Kills, Report, as_markdown
 
 PEERS = {
     "plain Python, five signed calls": ("plain.py",),
@@ -26,6 +27,8 @@ PEERS = {
     "ccxt async, one venue imported, own throttle off": ("ccxt_async.py", "one"),
     "ccxt async, imported whole, own throttle off": ("ccxt_async.py", "whole"),
 }
+PEER_RUNS = 3  # of each in each round
+POLLING_ROUNDS = 1  # more rounds without the waker than this (from 0) would tell nothing new
 DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
@@ -33,15 +36,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print. Exit status 1 when the budget is exceeded."""
     options = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     options.add_argument("--json", action="store_true", help="figures instead of a page")
-    options.add_argument("--quick", action="store_true", help="few repetitions, for a first look")
+    options.add_argument("--quick", action="store_true", help="one round, for a first look")
     options.add_argument("--write", action="store_true", help=f"also write docs/{DOCUMENT.name}")
-    options.add_argument("--kills", type=int, metavar="N", help="default: 20, with --quick 4")
+    options.add_argument(
+        "--rounds", type=int, metavar="N", help=f"of {KILLS_PER_BOT} kills each; default: 5"
+    )
     options.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
     chosen = options.parse_args(argv)
-    kills = chosen.kills or (4 if chosen.quick else 20)
     directory = Path(tempfile.mkdtemp(prefix="wk-bench-"))
     try:
-        report = _measure(directory, kills, 3 if chosen.quick else 15, chosen.seed)
+        report = _measure(directory, chosen.rounds or (1 if chosen.quick else 5), chosen.seed)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     page = as_markdown(report)
@@ -51,36 +55,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if report.within_budget else 1
 
 
-def _measure(directory: Path, kills: int, runs: int, seed: int) -> Report:
-    peers: dict[str, dict[int, Floor]] = {name: {} for name in PEERS}
-    for latency_ms in LATENCIES_MS:
-        with venue_at(directory / f"floor-{latency_ms}", latency_ms) as venue:
-            for name, (script, *arguments) in PEERS.items():
-                _tell(f"{name}, {latency_ms} ms")
-                peers[name][latency_ms] = floor(script, *arguments, venue=venue, runs=runs)
-    wanted = [(0, True, kills), (50, True, kills), (0, False, max(4, kills // 3))]
-    found = [
-        Kills.of(
-            latency_ms,
-            waker,
-            restarts(
-                directory / "kills",
-                kills=count,
+def _measure(directory: Path, rounds: int, seed: int) -> Report:
+    """Round by round, so that a busy minute of the machine falls on everything alike."""
+    draw = random.Random(seed)  # noqa: S311 - moments, not secrets
+    peers: dict[str, dict[int, list[Peer]]] = {
+        name: {latency_ms: [] for latency_ms in LATENCIES_MS} for name in PEERS
+    }
+    series = [(latency_ms, True) for latency_ms in LATENCIES_MS] + [(0, False)]
+    kills: dict[tuple[int, bool], list[Restart]] = {each: [] for each in series}
+    for number in range(rounds):
+        here = directory / str(number)
+        for latency_ms in LATENCIES_MS:
+            with venue_at(here / f"peers-{latency_ms}", latency_ms) as venue:
+                for name, (script, *arguments) in PEERS.items():
+                    if not number and latency_ms == LATENCIES_MS[0]:
+                        peer(script, *arguments, venue=venue)  # may have to compile
+                    peers[name][latency_ms] += [
+                        peer(script, *arguments, venue=venue) for _ in range(PEER_RUNS)
+                    ]
+        for latency_ms, waker in series:
+            if not waker and number > POLLING_ROUNDS:
+                continue
+            found = restarts(
+                here / f"kills-{latency_ms}-{waker:d}",
+                kills=KILLS_PER_BOT,
                 latency_ms=latency_ms,
                 waker=waker,
-                seed=seed,
-                tell=_tell,
-            ),
-        )
-        for latency_ms, waker, count in wanted
-    ]
+                draw=draw,
+            )
+            kills[latency_ms, waker] += found
+            known = ", ".join(f"{restart.known:.0f}" for restart in found)
+            how = "" if waker else ", supervisord polling"
+            _tell(
+                f"round {number + 1}/{rounds}, {latency_ms} ms{how}: known again after {known} ms"
+            )
     _tell("memory")
     cores = len(os.sched_getaffinity(0))
     return Report(
         date=datetime.now(UTC).date().isoformat(),
         machine=f"{cores} cores, {platform.machine()}, Python {platform.python_version()}",
-        kills=found,
-        peers=peers,
+        kills=[Kills.of(*each, found) for each, found in kills.items()],
+        peers={
+            name: {latency_ms: Floor.of(runs) for latency_ms, runs in by_latency.items()}
+            for name, by_latency in peers.items()
+        },
         memory_mib=memory(directory / "memory"),
     )
 
@@ -88,6 +106,7 @@ def _measure(directory: Path, kills: int, runs: int, seed: int) -> Report:
 def _tell(text: str) -> None:
     """Progress, out of the way of the report."""
     sys.stderr.write(f"bench: {text}\n")
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from itertools import pairwise
@@ -24,7 +24,7 @@ from bot.tests.support.witness import Event, replay
 ALIAS = "ALPHA01"
 NAME = "BTCUSDT"
 PRICE = Decimal(47000)
-KILLS_PER_VENUE = 4  # the venue counts weight by the minute, and so does the bot
+KILLS_PER_BOT = 4  # the venue counts weight by the minute, and so does the bot
 FLOOR = Path(__file__).parent / "floor"
 PROGRAMS = ("feed", "strategy", "executor", "risk", "notifier", "health")
 STAGES = (
@@ -68,10 +68,10 @@ class Restart(msgspec.Struct, frozen=True):
         return max(self.protected, self.reconciled)
 
 
-class Floor(msgspec.Struct, frozen=True):
-    """A peer's process: from its start to the account's state known, and its memory."""
+class Peer(msgspec.Struct, frozen=True):
+    """A peer's process: ms from its start to the account's state known, and its memory."""
 
-    known: Spread
+    known: float
     pss_mib: float
 
 
@@ -88,34 +88,19 @@ def venue_at(directory: Path, latency_ms: int) -> Iterator[PaperVenue]:
 
 
 def restarts(
-    directory: Path,
-    *,
-    kills: int,
-    latency_ms: int,
-    waker: bool,
-    seed: int,
-    tell: Callable[[str], None],
+    directory: Path, *, kills: int, latency_ms: int, waker: bool, draw: random.Random
 ) -> list[Restart]:
-    """Kill the executor ``kills`` times under a real supervisord, at random moments."""
-    draw = random.Random(seed)  # noqa: S311 - moments, not secrets
-    found: list[Restart] = []
-    while len(found) < kills:
-        place = directory / f"{latency_ms}-{waker:d}-{len(found)}"
-        with (
-            venue_at(place / "venue", latency_ms) as venue,
-            LocalBot(place / "bot", venue, alias=ALIAS, waker=waker) as bot,
-        ):
-            _open_position(bot, venue)
-            for _ in range(min(KILLS_PER_VENUE, kills - len(found))):
-                # Anywhere in supervisord's second.
-                time.sleep(draw.random())
-                found.append(_kill(bot, venue))
-                tell(
-                    f"kill {len(found)}/{kills} at {latency_ms} ms: "
-                    f"protected +{found[-1].protected:.0f}, "
-                    f"reconciled +{found[-1].reconciled:.0f} ms"
-                )
-    return found
+    """Kill one bot's executor ``kills`` times under a real supervisord, at random moments."""
+    with (
+        venue_at(directory / "venue", latency_ms) as venue,
+        LocalBot(directory / "bot", venue, alias=ALIAS, waker=waker) as bot,
+    ):
+        _open_position(bot, venue)
+        found = []
+        for _ in range(kills):
+            time.sleep(draw.random())  # anywhere in supervisord's second
+            found.append(_kill(bot, venue))
+        return found
 
 
 def _open_position(bot: LocalBot, venue: PaperVenue) -> None:
@@ -207,23 +192,18 @@ def _stages(
 # -- the floor ------------------------------------------------------------------------------------
 
 
-def floor(script: str, *arguments: str, venue: PaperVenue, runs: int) -> Floor:
-    """Start ``floor/<script>`` ``runs`` times: from its start to the state known."""
+def peer(script: str, *arguments: str, venue: PaperVenue) -> Peer:
+    """Run ``floor/<script>`` once: from its start to the state known."""
     key = venue.credentials(ALIAS)
     command = [sys.executable, str(FLOOR / script), f"127.0.0.1:{venue.port}"]
     command += [str(venue.ca_path), key["apiKey"], key["secret"], *arguments]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    times, memory = [], []
-    for run in range(runs + 1):
-        started_ns = time.time_ns()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{script}: {done.stdout}{done.stderr}")
-        answer = json.loads(done.stdout)
-        if run:  # the first one may have to compile
-            times.append((answer["known_ns"] - started_ns) / 1e6)
-            memory.append(answer["pss_kib"] / 1024)
-    return Floor(Spread.of(times), statistics.median(memory))
+    started_ns = time.time_ns()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{script}: {done.stdout}{done.stderr}")
+    answer = json.loads(done.stdout)
+    return Peer((answer["known_ns"] - started_ns) / 1e6, answer["pss_kib"] / 1024)
 
 
 # -- memory ---------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from bench.measure import STAGES, Floor, Restart, Spread
+from bench.measure import STAGES, Peer, Restart, Spread
 
 BUDGET_MS = 1500  # executor killed, no spare: reconciled and protected
 LATENCIES_MS = (0, 50)
@@ -35,8 +35,8 @@ Medians, from the kill to reconciled.
 ## Beside the floor
 
 From the start of the process to the account's state known: balance, positions, both order lists,
-trades. Same venue, same run, medians; ratios to the first row. The bot's row ends later than the
-others', when the missing stop rests again.
+trades. Same venue, turn by turn with the kills, medians; ratios to the first row. The bot's row
+ends later than the others', when the missing stop rests again.
 
 {peers}
 
@@ -75,13 +75,26 @@ class Kills(msgspec.Struct, frozen=True):
         return f"{self.latency_ms} ms" + ("" if self.waker else ", polling")
 
 
+class Floor(msgspec.Struct, frozen=True):
+    """All runs of one peer at one latency."""
+
+    known: Spread
+    pss_mib: float
+
+    @classmethod
+    def of(cls, runs: Sequence[Peer]) -> Floor:
+        return cls(
+            Spread.of([run.known for run in runs]), Spread.of([run.pss_mib for run in runs]).median
+        )
+
+
 class Report(msgspec.Struct, frozen=True):
     """Everything of one run. The first of ``kills`` is the one that the budget is for."""
 
     date: str
     machine: str
     kills: list[Kills]
-    peers: dict[str, dict[int, Floor]]  # by name, then by latency
+    peers: dict[str, dict[int, Floor]]  # by name, then by latency; the floor comes first
     memory_mib: dict[str, float]
 
     @property
