@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-import image
+from tools import image
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-import lock
+from tools import lock
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
-
-import scenarios
+from tools import scenarios
 
 REPORT = '<testsuites><testsuite tests="{tests}" failures="{failures}" skipped="0"/></testsuites>'
 

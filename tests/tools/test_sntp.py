@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-import sntp
+from tools import sntp
 
 REQUEST = struct.Struct("!BBBbIIIQQQQ")
 NTP_OF_1970 = 2_208_988_800
