@@ -58,8 +58,8 @@ def _loader() -> DataLoader:
     return DataLoader()
 
 
-def trusted(path: Path) -> dict[str, Any]:
-    """Variables of a file, whose strings may hold expressions, as those of roles may."""
+def trusted(path: Path) -> Any:
+    """Content of a YAML file whose strings may hold expressions, as those of roles may."""
     if not path.exists():
         return {}
     return _loader().load_from_file(str(path), trusted_as_template=True, cache="none") or {}
@@ -68,16 +68,25 @@ def trusted(path: Path) -> dict[str, Any]:
 def scope(role: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """All variables a template or expression of ``role`` sees, by Ansible's precedence."""
     folder = ROLES / role
-    facts: dict[str, Any] = {"role_path": str(folder), "role_name": role, **FACTS}
+    facts: dict[str, Any] = {
+        "ansible_search_path": [str(folder)],
+        "role_name": role,
+        "role_path": str(folder),
+        **FACTS,
+    }
     defaults = trusted(folder / "defaults" / "main.yml")
     given = dict(variables or {})
     return {**facts, **defaults, **trusted(folder / "vars" / "main.yml"), **given}
 
 
+def templar(variables: Mapping[str, Any]) -> Templar:
+    """Ansible's engine with these variables."""
+    return Templar(loader=_loader(), variables=dict(variables))
+
+
 def evaluate(role: str, expression: str, variables: Mapping[str, Any] | None = None) -> Any:
     """The value of a Jinja expression in the scope of ``role``."""
-    templar = Templar(loader=_loader(), variables=scope(role, variables))
-    return templar.evaluate_expression(trust_as_template(expression))
+    return templar(scope(role, variables)).evaluate_expression(trust_as_template(expression))
 
 
 def render(role: str, template: str, variables: Mapping[str, Any] | None = None) -> str:
@@ -90,7 +99,7 @@ def render(role: str, template: str, variables: Mapping[str, Any] | None = None)
     text = source.read_text()
     seen = scope(role, variables)
     seen |= generate_ansible_template_vars(template, str(source), template.removesuffix(".j2"))
-    templar = Templar(loader=_loader(), variables=seen)
+    engine = templar(seen)
     return str(
-        templar.template(trust_as_template(text), escape_backslashes=False, overrides=_OVERRIDES)
+        engine.template(trust_as_template(text), escape_backslashes=False, overrides=_OVERRIDES)
     )

@@ -1,0 +1,324 @@
+"""What an operator gets wrong is stopped by the roles' own checks, in words that name the variable.
+
+That nothing on a host changes before is for the tests on a host to show.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.checks import complaint, complaint_of
+from tests.rendering import FACTS, REPOSITORY, roles
+
+Bots = list[dict[str, Any]]
+
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----\n"
+SECRET = "never-to-be-shown"
+
+
+def good(certificate: Path) -> Bots:
+    """Two bots and a foreign program, without a mistake."""
+    strategy = {"name": "dip", "plugin": "mean_reversion", "symbols": ["BTC/USDT:USDT"]}
+    bots: Bots = [
+        {
+            "name": name,
+            "mode": "paper",
+            "paper_ca": str(certificate),
+            "secrets": {
+                "api_key": f"{name}-key-{SECRET}",
+                "api_secret": f"{name}-secret-{SECRET}",
+            },
+            "config": {"health": {"port": port}, "strategies": [copy.deepcopy(strategy)]},
+            "checks": {"consecutive": 5},
+            "limits": {"memory_max": "1G", "memory_high": "80%", "tasks_max": 100},
+        }
+        for name, port in (("alpha", 8700), ("beta", 8701))
+    ]
+    return [*bots, {"name": "ours", "program": {"command": ["/usr/bin/sleep", "infinity"]}}]
+
+
+def put(path: str, value: Any) -> Callable[[Bots], None]:
+    """A mistake: ``0.config.venue`` is set to ``value`` (a dict is merged into the entry)."""
+    *way, last = path.split(".")
+
+    def mistake(bots: Bots) -> None:
+        place: Any = bots
+        for step in way:
+            place = place[int(step)] if step.isdigit() else place.setdefault(step, {})
+        place[int(last) if last.isdigit() else last] = value
+
+    return mistake
+
+
+def drop(path: str) -> Callable[[Bots], None]:
+    """A mistake: something was forgotten."""
+    *way, last = path.split(".")
+
+    def mistake(bots: Bots) -> None:
+        place: Any = bots
+        for step in way:
+            place = place[int(step)] if step.isdigit() else place[step]
+        del place[last]
+
+    return mistake
+
+
+# Name of the case: the mistake, and what the message must hold.
+MISTAKES: dict[str, tuple[Callable[[Bots], None], list[str]]] = {
+    "no-bots": (lambda bots: bots.clear(), ["bots must be a list"]),
+    "capital-in-name": (put("0.name", "Alpha"), ["bots[0].name is 'Alpha'", "name: alpha"]),
+    "name-too-long": (put("1.name", "a" * 15), ["bots[1].name is 'aaaaaaaaaaaaaaa'"]),
+    "name-forgotten": (drop("1.name"), ["bots[1].name is missing"]),
+    "name-twice": (put("1.name", "alpha"), ["bots: the name 'alpha' is used twice"]),
+    "setting-too-high": (
+        put("1.risk", {"order_quote_value": 5}),
+        ["bots[1] (beta)", "unknown key 'risk'", "config"],
+    ),
+    "capital-in-slot": (put("0.slot", "Blue"), ["bots[0].slot (alpha) is 'Blue'"]),
+    "mode-forgotten": (drop("0.mode"), ["bots[0].mode (alpha)", "mode: paper or mode: live"]),
+    "live-on-local": (
+        put("0.mode", "live"),
+        ["bots[0].mode (alpha) is live", "bot_environment is local", "inventory/production"],
+    ),
+    "certificate-elsewhere": (
+        put("0.paper_ca", "/nowhere/ca.pem"),
+        ["bots[0].paper_ca (alpha)", "/nowhere/ca.pem"],
+    ),
+    "key-as-certificate": (put("0.paper_ca", "/etc/hostname"), ["bots[0].paper_ca (alpha)"]),
+    "secrets-forgotten": (drop("0.secrets"), ["bots[0].secrets", "(alpha)"]),
+    "secret-misspelt": (put("1.secrets.apikey", "x"), ["bots[1].secrets (beta)", "apikey"]),
+    "secret-empty": (
+        put("1.secrets.api_secret", ""),
+        ["bots[1].secrets.api_secret (beta)", "vault_beta_api_secret", "ansible-vault edit"],
+    ),
+    "secret-placeholder": (
+        put("0.secrets.api_key", "CHANGE-ME-CHANGE-ME"),
+        ["bots[0].secrets.api_key (alpha) still holds a placeholder"],
+    ),
+    "secret-cut": (
+        put("0.secrets.api_secret", "0123456789"),
+        ["bots[0].secrets.api_secret (alpha) has fewer than 16 characters"],
+    ),
+    "secret-with-blank": (
+        put("0.secrets.api_key", f"{SECRET} {SECRET}"),
+        ["bots[0].secrets.api_key (alpha)", "white space"],
+    ),
+    "key-shared": (
+        put("1.secrets.api_key", f"alpha-key-{SECRET}"),
+        ["bots[1].secrets.api_key (beta) is the same as that of bot 'alpha'"],
+    ),
+    "port-shared": (
+        put("1.config.health.port", 8700),
+        ["bots[1].config.health.port (beta) is 8700", "'alpha'"],
+    ),
+    "limit-unknown": (put("0.limits.memory", "1G"), ["bots[0].limits (alpha)", "memory_max"]),
+    "limit-in-words": (
+        put("0.limits.memory_max", "1 gigabyte"),
+        ["bots[0].limits.memory_max (alpha) is '1 gigabyte'", "1536M"],
+    ),
+    "program-without-path": (
+        put("2.program.command", ["sleep", "1"]),
+        ["bots[2].program (ours)", "absolute path"],
+    ),
+    "program-as-text": (put("2.program.command", "/usr/bin/sleep 1"), ["bots[2].program (ours)"]),
+    "program-with-settings": (
+        put("2.config", {"risk": {}}),
+        ["bots[2] (ours) has program and also config"],
+    ),
+    "setting-misspelt": (
+        put("1.config.risk", {"order_quote_valu": 5}),
+        ["bots[1] (beta): config.risk", "order_quote_valu"],
+    ),
+    "setting-out-of-range": (
+        put("0.config.venue", {"recv_window_ms": 60000}),
+        ["bots[0] (alpha): config.venue.recv_window_ms"],
+    ),
+    "settings-contradict": (
+        put("0.config.risk", {"order_quote_value": 9, "max_position_quote_value": 5}),
+        ["bots[0] (alpha): config.risk.order_quote_value"],
+    ),
+    "strategy-unknown": (
+        put("0.config.strategies.0.plugin", "mean_reversal"),
+        ["bots[0] (alpha): config.strategies[0]", "mean_reversal"],
+    ),
+    "threshold-misspelt": (
+        put("1.checks", {"consecutiv": 3}),
+        ["bots[1] (beta): checks", "consecutiv"],
+    ),
+}
+
+
+@pytest.fixture
+def bots(tmp_path: Path) -> Bots:
+    certificate = tmp_path / "ca.pem"
+    certificate.write_text(CERTIFICATE)
+    return good(certificate)
+
+
+def complaint_about(bots: Bots, environment: str = "local") -> str | None:
+    inventory = {"inventory_dir": "/srv/inventory", "bot_environment": environment}
+    return complaint("bot", {"bot_entries": bots, **inventory})
+
+
+def test_no_mistake_is_not_stopped(bots: Bots) -> None:
+    """Otherwise the tests below could pass for another reason than the mistake."""
+    assert complaint_about(bots) is None
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistake_is_stopped_in_plain_words(bots: Bots, case: str) -> None:
+    mistake, words = MISTAKES[case]
+    mistake(bots)
+    message = complaint_about(bots)
+    assert message is not None, "it was let through"
+    assert [part for part in words if part not in message] == [], message
+    assert SECRET not in message
+
+
+class TestLive:
+    @pytest.fixture
+    def live(self, bots: Bots) -> Bots:
+        for bot in bots[:2]:
+            bot["mode"] = "live"
+            del bot["paper_ca"]
+        return bots
+
+    def test_passes_on_production(self, live: Bots) -> None:
+        assert complaint_about(live, "production") is None
+
+    @pytest.mark.parametrize("environment", ["local", "staging"])
+    def test_is_refused_elsewhere(self, live: Bots, environment: str) -> None:
+        message = complaint_about(live, environment)
+        assert message is not None
+        assert f"bots[0].mode (alpha) is live, but bot_environment is {environment}" in message
+
+    def test_paper_is_refused_on_production(self, live: Bots) -> None:
+        live[1]["mode"] = "paper"
+        message = complaint_about(live, "production")
+        assert message is not None
+        assert "bots[1].mode (beta) is paper, but bot_environment is production" in message
+
+    @pytest.mark.parametrize(
+        "mistake",
+        [put("1.paper_ca", "/srv/ca.pem"), put("1.config.venue", {"ca_file": "/srv/ca.pem"})],
+        ids=["paper_ca", "ca_file"],
+    )
+    def test_trusts_public_cas_only(self, live: Bots, mistake: Callable[[Bots], None]) -> None:
+        mistake(live)
+        message = complaint_about(live, "production")
+        assert message is not None
+        assert "bots[1] (beta) is live, but paper_ca or config.venue.ca_file is set" in message
+
+    def test_unknown_kind_of_inventory(self, live: Bots) -> None:
+        message = complaint_about(live, "prod")
+        assert message is not None
+        assert "bot_environment is 'prod'" in message
+
+
+# Of the other roles: what is wrong, and what the message must hold.
+OTHERS: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("base", {"ansible_facts": {"distribution": "Fedora"}}, ["host1 runs Fedora", "Debian 13"]),
+    (
+        "base",
+        {"ansible_facts": {"distribution": "Ubuntu", "distribution_version": "22.04"}},
+        ["host1 runs Ubuntu 22.04"],
+    ),
+    ("base", {"ansible_facts": {"service_mgr": "openrc"}}, ["run by openrc, not by systemd"]),
+    ("base", {"base_reboot_window": 16200}, ["base_reboot_window is '16200'", "'04:30'"]),
+    ("base", {"base_reboot_window": "4:30"}, ["base_reboot_window is '4:30'"]),
+    ("timesync", {"timesync_sources": []}, ["timesync_sources names 0 source(s)"]),
+    (
+        "timesync",
+        {"timesync_minimum_sources": 5},
+        ["timesync_sources names 4 source(s)", "timesync_minimum_sources is 5"],
+    ),
+    ("supervisord", {}, ["supervisord_wheel is ''", "tasks_from build"]),
+    (
+        "supervisord",
+        {"supervisord_wheel": "/x.whl", "supervisord_wheel_sha256": "abc"},
+        ["supervisord_wheel_sha256 is 'abc'"],
+    ),
+    ("bot_release", {"bot_release_slots": ["alpha"]}, ["bot_release_slots holds 'alpha'"]),
+    ("bot_release", {"bot_release_keep": 0}, ["bot_release_keep is 0"]),
+    ("log_rotation", {"log_rotation_size": "20 MB"}, ["log_rotation_size is '20 MB'", "20M"]),
+    ("log_rotation", {"log_rotation_count": 0}, ["log_rotation_count is 0"]),
+    ("health_check", {"health_check_timeout_s": 30}, ["health_check_timeout_s is 30"]),
+    ("health_check", {"health_check_interval_s": 1}, ["health_check_interval_s is 1"]),
+]
+
+
+@pytest.mark.parametrize(("role", "variables", "words"), OTHERS)
+def test_other_roles_stop_in_plain_words(
+    role: str, variables: dict[str, Any], words: list[str]
+) -> None:
+    facts = FACTS["ansible_facts"] | variables.get("ansible_facts", {})
+    message = complaint(role, WHEEL | variables | {"ansible_facts": facts})
+    assert message is not None, "it was let through"
+    assert [part for part in words if part not in message] == [], message
+
+
+@pytest.mark.parametrize("role", [role for role in roles() if role not in {"bot", "supervisord"}])
+def test_defaults_of_other_roles_pass(role: str) -> None:
+    assert complaint(role, WHEEL) is None
+
+
+class TestProduction:
+    """What only a production inventory must keep: ``playbooks/tasks/production.yml``."""
+
+    @pytest.fixture
+    def inventory(self, tmp_path: Path) -> Path:
+        (tmp_path / "group_vars/all").mkdir(parents=True)
+        (tmp_path / "group_vars/all/vault.yml").write_text("$ANSIBLE_VAULT;1.1;AES256\n6162\n")
+        return tmp_path
+
+    @staticmethod
+    def complaint(inventory: Path, hosts: str = "", **variables: Any) -> str | None:
+        answer = {"hosts_file": {"content": base64.b64encode(hosts.encode()).decode()}}
+        seen = {**FACTS, "inventory_dir": str(inventory), **answer, **variables}
+        return complaint_of(REPOSITORY / "playbooks/tasks/production.yml", seen)
+
+    @pytest.mark.parametrize(
+        "hosts",
+        [
+            "127.0.0.1 localhost\n::1 localhost\n",
+            "# 10.0.0.1 fapi.binance.com\n",
+            "10.0.0.1 binance.community.example.org\n",
+        ],
+    )
+    def test_passes(self, inventory: Path, hosts: str) -> None:
+        assert self.complaint(inventory, hosts) is None
+
+    @pytest.mark.parametrize(
+        "hosts",
+        [
+            "127.0.0.1 localhost\n10.0.0.1 fapi.binance.com\n",
+            "10.0.0.1\tx.example.org fstream.binance.com dapi.binance.com # paper\n",
+            "# paper\n10.0.0.1 API.Binance.com",
+        ],
+    )
+    def test_a_venue_led_elsewhere_is_refused(self, inventory: Path, hosts: str) -> None:
+        message = self.complaint(inventory, hosts)
+        assert message is not None, "it was let through"
+        assert "/etc/hosts of host1 leads a venue's name elsewhere" in message
+
+    def test_a_hosts_override_is_refused(self, inventory: Path) -> None:
+        override = [{"name": "10.0.0.1", "hosts": ["fapi.binance.com"]}]
+        message = self.complaint(inventory, base_hosts_overrides=override)
+        assert message is not None
+        assert "base_hosts_overrides is set, but bot_environment is production" in message
+
+    def test_a_vault_that_can_be_read_is_refused(self, inventory: Path) -> None:
+        (inventory / "group_vars/all/vault.yml").write_text("vault_alpha_api_key: x\n")
+        message = self.complaint(inventory)
+        assert message is not None
+        assert "vault.yml is not encrypted" in message
+        assert "ansible-vault encrypt" in message
+
+
+# Already built: nothing to do for the role that would build it.
+WHEEL: dict[str, Any] = {"bot_release_wheel": {}}
