@@ -1,4 +1,4 @@
-"""Twenty-one times ``kill -9`` of the executor, each at an instant that matters.
+"""``kill -9`` of the executor, each time at an instant that matters.
 
 Every kill has a *window*: the fault engine holds one request of the executor, and while it does
 the executor is killed. That the window was hit is proved from the venue's event log and from the
@@ -86,7 +86,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     ``stream`` False: the private stream is refused until the kill, so that nothing but the held
     answer could have told the dead executor. ``stop_first`` waits with the kill until the stream
-    told of the fill and the stop rests, while the entry's own answer is still held.
+    told of the fill and the stop rests, while the entry's own answer is still held. ``again`` kills
+    the successor, too, while the same request is held as it repairs.
     """
 
     number: int
@@ -96,11 +97,13 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     side: Side
     stream: bool = True
     stop_first: bool = False
+    again: bool = False
 
     def __str__(self) -> str:
         stream = "" if self.stream else ", no private stream"
         first = ", its stop resting" if self.stop_first else ""
-        return f"{self.window}: {self.held} {self.lost}{stream}{first}, {self.side}"
+        again = ", and again while it recovers" if self.again else ""
+        return f"{self.window}: {self.held} {self.lost}{stream}{first}{again}, {self.side}"
 
 
 def _cases() -> tuple[Case, ...]:
@@ -121,6 +124,8 @@ def _cases() -> tuple[Case, ...]:
         (swap, Held.CANCEL, before, {}),
         (swap, Held.CANCEL, after, {}),
         (entry, Held.ENTRY, late, {}),
+        (stop, Held.STOP, before, {"again": True}),
+        (swap, Held.CANCEL, before, {"again": True}),
     ]
     return tuple(
         Case(
@@ -240,10 +245,14 @@ def run_case(case: Case, directory: Path) -> Result:
             _ready(bot, admin)
             held = _provoke(case, bot, admin)
             left = _kill(bot, admin)
+            proof = _prove(case, admin, left)
+            if case.again:
+                _wait(lambda: admin.hits(held) == 2, "the successor's request is held")
+                left = _kill(bot, admin)
+                proof += _prove_again(admin, left)
             for fault in (held, silent):
                 if fault is not None:
                     admin.clear_faults(fault)
-            proof = _prove(case, admin, left)
             restarted_ms = bot.process_started_ms(_settle(case, bot, admin, left))
             reconciled = bot.wait_log("executor", "reconciled", after_ms=left.killed_ms)
             _second_pass(bot)
@@ -305,14 +314,14 @@ def _hold(case: Case, admin: AdminClient) -> int:
     if case.lost is Lost.LATE:
         # Within the receive window, and after the next executor has reconciled.
         return admin.fault("delay", match=match, when="before", delay_s=3.0)
-    return admin.fault(case.lost.value, match=match, hold_s=HOLD_S)
+    times = 2 if case.again else 1
+    return admin.fault(case.lost.value, times=times, match=match, hold_s=HOLD_S)
 
 
 def _kill(bot: LocalBot, admin: AdminClient) -> _AtKill:
     """Kill, then read what is left before supervisord starts the next one."""
-    beat = bot.heartbeat("executor")
-    assert beat is not None
-    epoch = beat.progress["epoch"]
+    with bot.journal() as journal:
+        epoch = journal.epoch
     pid, killed_ms = bot.kill("executor")
     with bot.journal() as journal:
         orders = journal.orders() + tuple(journal.closed_orders_since(0).values())
@@ -439,6 +448,18 @@ def _prove_replacement(
     which = "old" if case.held is Held.CANCEL else "new"
     stops = f"{len(last.valid_stops)} valid stop{'s' if two else ''}"
     return f"{stops} at the venue; journal: {which} stop {believed.state}"
+
+
+def _prove_again(admin: AdminClient, left: _AtKill) -> str:
+    """How the log shows that the successor died while it repaired."""
+    events = [e for e in admin.events(alias=ALIAS) if e["seq"] <= left.seq]
+    first, second = (e for e in events if e["kind"] == "request" and e["fault"])
+    _require(second["status"] is None, "the successor's request was answered")
+    same = "same" if first["client_id"] == second["client_id"] else "other"
+    return (
+        f"\n      proof: and {second['method']} {second['path']} {second['client_id']} of its "
+        f"successor, the {same} id (event {second['seq']}, never answered)"
+    )
 
 
 # -- afterwards -----------------------------------------------------------------------------------

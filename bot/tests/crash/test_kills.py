@@ -19,7 +19,8 @@ def place() -> Iterator[Path]:
 
 def test_the_cases_are_those_that_were_promised() -> None:
     def count(window: Window, *lost: Lost) -> int:
-        return sum(case.window is window and case.lost in lost for case in CASES)
+        once = [case for case in CASES if not case.again]
+        return sum(case.window is window and case.lost in lost for case in once)
 
     assert count(Window.ENTRY, Lost.BEFORE) == 5
     assert count(Window.ENTRY, Lost.AFTER) == 5
