@@ -96,6 +96,7 @@ class _Draft:
         self.blocks: list[Block] = []
         self.questions: set[Question] = set()
         self.unsettled: set[str] = set()  # symbols whose stops and orders are left alone
+        self.lapsed: list[tuple[str, Order, str]] = []  # given up, unless a position tells more
         self.repeated: set[str] = set()  # client ids of stops that are sent a second time
         self._actions: list[tuple[int, Action]] = []
 
@@ -291,11 +292,11 @@ def _not_found(draft: _Draft, known: Order) -> None:
     elif known.reduce_only:
         # A close can be decided by reading the position again, once it can no longer arrive.
         if age_ms > 2 * draft.policy.recv_window_ms:
-            _end(draft, "S15", known, "never reached the venue")
+            draft.lapsed.append(("S15", known, "never reached the venue"))
         else:
             _wait_for(draft, known, "a close was perhaps sent and is not found")
     elif age_ms >= draft.policy.unknown_deadline_ms:
-        _end(draft, "O2", known, f"not found for {age_ms // 1000} s")
+        draft.lapsed.append(("O2", known, f"not found for {age_ms // 1000} s"))
     else:
         _wait_for(draft, known, "it was perhaps sent and is not found")
 
@@ -351,6 +352,9 @@ def _positions(draft: _Draft) -> None:
     for symbol in sorted(there.keys() | draft.positions.keys()):
         _explained(draft, symbol, there.get(symbol))
         _one_position(draft, symbol, draft.positions.get(symbol), there.get(symbol))
+    for row, known, why in draft.lapsed:
+        if known.symbol not in draft.unsettled:
+            _end(draft, row, draft.orders[known.client_id], why)
 
 
 def _explained(draft: _Draft, symbol: str, there: Position | None) -> None:

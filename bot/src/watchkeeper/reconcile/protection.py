@@ -97,6 +97,8 @@ def repeatable(orders: Iterable[Order], position: Position, stop_price: Decimal)
         if (
             order.kind is OrderKind.STOP
             and order.state.is_unconfirmed
+            and order.conditional
+            and order.reduce_only
             and order.symbol == position.symbol
             and order.side is position.side.opposite
             and order.quantity == position.quantity

@@ -1,0 +1,475 @@
+"""Plans carried out: one pass converges, the second is empty, and no stop is ever lost (T3, T4).
+
+A pass is what the executor makes of one: read, plan, read again where a question was raised, apply
+with the real journal and the real stops, to a venue in memory. The states are generated; most of
+them could not come about, and the plan must lead out of them all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+from bot.tests.reconcile.build import (
+    AGO_MS,
+    BTC,
+    FREEZE,
+    NOW_MS,
+    POLICY,
+    RULES,
+    TRAILING,
+    dec,
+    fill,
+    held,
+    order,
+    stop,
+)
+from bot.tests.reconcile.memory_venue import ACCOUNT, PARTS, MemoryVenue
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from watchkeeper.domain.ledger import signed
+from watchkeeper.domain.model import ZERO, Order, OrderState, Position, Side
+from watchkeeper.execution.stops import Stops
+from watchkeeper.journal.store import Journal
+from watchkeeper.reconcile.apply import apply
+from watchkeeper.reconcile.belief import believe, fills_since_ms, look
+from watchkeeper.reconcile.model import CloseAtMarket, Plan, Policy, Question, RaiseAlert
+from watchkeeper.reconcile.plan import plan
+from watchkeeper.reconcile.protection import protects
+
+FAST = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SILENT: Any = structlog.wrap_logger(structlog.ReturnLogger(), processors=[lambda *_: ""])
+
+
+class World(msgspec.Struct):
+    """What is believed and what is, before a pass."""
+
+    positions: list[Position] = []
+    orders: list[Order] = []
+    venue: MemoryVenue = msgspec.field(default_factory=MemoryVenue)
+    policy: Policy = POLICY
+
+
+class Bot:
+    """Journal, stops and passes of one bot on a venue in memory."""
+
+    def __init__(self, journal: Journal, venue: MemoryVenue, policy: Policy) -> None:
+        self.journal = journal
+        self.venue = venue
+        self.policy = policy
+        self.alerts: list[str] = []
+        self.stops = Stops(
+            journal,
+            venue,
+            SILENT,
+            self._alarm,
+            fence=lambda: None,
+            underwater_pct=policy.protection.underwater_pct,
+        )
+
+    def _alarm(
+        self, alert_id: str, summary: str, *, severity: str | None = None, **fields: object
+    ) -> None:
+        del summary, severity, fields
+        self.alerts.append(alert_id)
+
+    def look_and_plan(self, questions: frozenset[Question] = frozenset()) -> Plan:
+        now_ms = self.venue.now_ms()
+        since_ms = fills_since_ms(self.journal, now_ms, questions)
+        believed = believe(self.journal, since_ms, questions)
+        seen = asyncio.run(look(self.venue, believed, tuple(RULES)))
+        return plan(believed, seen, now_ms, self.policy)
+
+    def step(self, questions: frozenset[Question] = frozenset()) -> Plan:
+        result = self.look_and_plan(questions)
+        asyncio.run(
+            apply(
+                result,
+                self.journal,
+                self.stops,
+                self._alarm,
+                lambda _fill: None,
+                now_ms=self.venue.now_ms(),
+            )
+        )
+        for trade in self.venue.own_trades():  # the private stream tells of them
+            self.journal.record_fill(trade)
+        return result
+
+    def one_pass(self) -> list[Plan]:
+        """Until there is no question left. How a market order went shows in the next reading."""
+        plans = [self.step()]
+        while plans[-1].questions or (len(plans) < 4 and _closes(plans[-1])):
+            plans.append(self.step(plans[-1].questions))
+        assert len(plans) <= 4
+        return plans
+
+
+def _closes(done: Plan) -> bool:
+    return any(isinstance(action, CloseAtMarket) for action in done.actions)
+
+
+@contextmanager
+def bot_in(world: World, *, cold: bool = False) -> Iterator[Bot]:
+    with tempfile.TemporaryDirectory(prefix="wk-") as folder:
+        journal = Journal(Path(folder) / "journal.db", bot="alpha")
+        journal._db.execute("PRAGMA synchronous=OFF")  # what is tested here is not durability
+        journal.bind_account(ACCOUNT)
+        journal.raise_epoch()
+        if not cold:
+            for believed in world.positions:
+                journal.save_position(believed)
+            for known in world.orders:
+                journal.record_order(known)
+        yield Bot(journal, world.venue, world.policy)
+        journal.close()
+
+
+def watch(venue: MemoryVenue) -> list[int]:
+    """How many valid stops rest, after each change at the venue."""
+    counts: list[int] = []
+
+    def count() -> None:
+        position = venue.position(BTC)
+        if position is not None:
+            counts.append(len(valid(venue, position)))
+
+    count()
+    venue.on_change = count
+    return counts
+
+
+def valid(venue: MemoryVenue, position: Position) -> list[Order]:
+    return [
+        s
+        for s in venue.stops(position.symbol)
+        if protects(s, position) and (s.quantity >= position.quantity or s.quantity == ZERO)
+    ]
+
+
+# Generated states
+
+QUANTITIES = st.sampled_from(["-3", "-2", "0", "0", "1", "2", "3"])
+MARKS = st.sampled_from([70, 79, 90, 97, "99.5", 100, 103, 110, 125])
+PRICES = st.sampled_from([85, 95, 98, 99, 101, 102, 105, 115])
+STOP_FATES = ["rests", "gone", "cancelled", "filled", "never arrived", "arrived unseen"]
+ENTRY_FATES = ["never arrived", "filled", "rejected", "part"]
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    world = World(policy=draw(st.sampled_from([POLICY, POLICY, FREEZE, TRAILING])))
+    venue = world.venue
+    venue.amounts[BTC] = dec(draw(QUANTITIES))
+    venue.marks[BTC] = dec(draw(MARKS))
+    believed = dec(draw(QUANTITIES))
+    numbers = itertools.count(1)
+    if believed:
+        world.positions.append(
+            held(
+                believed,
+                stop_price=dec(draw(PRICES)) if draw(st.booleans()) else None,
+                best_price=dec(draw(MARKS)) if draw(st.booleans()) else None,
+                external=draw(st.booleans()),
+                stop_client_id=draw(st.sampled_from(["", "wkS-alpha-1-1", "wkS-alpha-1-2"])),
+            )
+        )
+    for _ in range(draw(st.integers(0, 3))):
+        _a_stop(draw, world, next(numbers))
+    if draw(st.booleans()):
+        _an_entry(draw, world, next(numbers))
+    if draw(st.booleans()):
+        _an_exit(draw, world, next(numbers))
+    for number in range(draw(st.integers(0, 2))):
+        side = draw(st.sampled_from(Side))
+        part = fill(side, draw(st.integers(1, 3)), order_id=f"hand-{number}")
+        venue.trades.append(part)
+    return world
+
+
+def _a_stop(draw: st.DrawFn, world: World, number: int) -> None:
+    ours = draw(st.sampled_from([True, True, True, False]))
+    made = stop(
+        draw(st.integers(0, 3)),
+        draw(PRICES),
+        draw(st.sampled_from(Side)),
+        client_id=f"wkS-alpha-1-{number}" if ours else f"web_{number}",
+        reduce_only=draw(st.sampled_from([True, True, True, False])),
+    )
+    if made.quantity == ZERO and (ours or not made.reduce_only):
+        made = msgspec.structs.replace(made, quantity=dec(2))  # closePosition is another hand's
+    fate = draw(st.sampled_from(STOP_FATES))
+    ended = {"cancelled": OrderState.CANCELLED, "filled": OrderState.FILLED}
+    if fate in ended:
+        done = made.quantity if fate == "filled" else ZERO
+        world.venue.orders[made.client_id] = msgspec.structs.replace(
+            made, state=ended[fate], filled=done, average_price=made.stop_price if done else None
+        )
+    elif fate in ("rests", "arrived unseen"):
+        world.venue.orders[made.client_id] = made
+    if not ours or draw(st.sampled_from([True, True, True, False])) is False:
+        return  # unknown to the journal
+    if fate in ("never arrived", "arrived unseen"):
+        state = draw(st.sampled_from([OrderState.INTENDED, OrderState.UNKNOWN]))
+        made = msgspec.structs.replace(made, state=state, venue_id="", updated_ms=0)
+    world.orders.append(msgspec.structs.replace(made, reduce_only=made.reduce_only))
+
+
+def _an_entry(draw: st.DrawFn, world: World, number: int) -> None:
+    made = order(
+        f"wkE-alpha-1-{number}",
+        draw(st.sampled_from([OrderState.INTENDED, OrderState.UNKNOWN, OrderState.OPEN])),
+        draw(st.integers(1, 3)),
+        draw(st.sampled_from(Side)),
+        created_ms=draw(st.sampled_from([NOW_MS - 1_000, AGO_MS, NOW_MS - 700_000])),
+        updated_ms=0,
+    )
+    world.orders.append(made)
+    fate = draw(st.sampled_from(ENTRY_FATES))
+    ends = {
+        "filled": (OrderState.FILLED, made.quantity),
+        "part": (OrderState.EXPIRED, dec(1)),
+        "rejected": (OrderState.REJECTED, ZERO),
+    }
+    if fate in ends:
+        state, done = ends[fate]
+        world.venue.orders[made.client_id] = msgspec.structs.replace(
+            made, state=state, filled=done, average_price=dec(100) if done else None, updated_ms=2
+        )
+
+
+def _an_exit(draw: st.DrawFn, world: World, number: int) -> None:
+    made = order(
+        f"wkX-alpha-1-{number}",
+        draw(st.sampled_from([OrderState.INTENDED, OrderState.UNKNOWN])),
+        draw(st.integers(1, 3)),
+        draw(st.sampled_from(Side)),
+        created_ms=draw(st.sampled_from([NOW_MS - 1_000, AGO_MS])),
+        updated_ms=0,
+    )
+    world.orders.append(made)
+    if draw(st.booleans()):
+        world.venue.orders[made.client_id] = msgspec.structs.replace(
+            made, state=OrderState.FILLED, filled=made.quantity, average_price=dec(100)
+        )
+
+
+# Properties
+
+
+@FAST
+@given(worlds())
+def test_one_pass_converges_and_the_second_is_empty(world: World) -> None:
+    with bot_in(world) as bot:
+        bot.one_pass()
+        again = bot.look_and_plan()
+        assert again.questions == frozenset()
+        assert [a for a in again.actions if not isinstance(a, RaiseAlert)] == []
+        assert again.converged
+
+
+@FAST
+@given(worlds())
+def test_belief_ends_as_the_venue_is(world: World) -> None:
+    with bot_in(world) as bot:
+        bot.one_pass()
+        for symbol in (BTC,):
+            assert signed(bot.journal.position(symbol)) == signed(world.venue.position(symbol))
+        live = {o.client_id for o in bot.journal.orders() if o.conditional}
+        ours = {s.client_id for s in world.venue.stops(BTC) if s.client_id.startswith("wk")}
+        assert ours <= live
+
+
+@FAST
+@given(worlds())
+def test_every_position_ends_with_one_right_stop_or_is_named(world: World) -> None:
+    with bot_in(world) as bot:
+        bot.one_pass()
+        last = bot.look_and_plan()
+        position = world.venue.position(BTC)
+        stops = [s for s in world.venue.stops(BTC) if s.client_id.startswith("wk")]
+        if position is None:
+            assert stops == []
+            return
+        exempt = {b.row for b in last.blocks} & {"P16", "S5", "S6"}
+        frozen = world.policy is FREEZE and any(b.row == "P2" for b in last.blocks)
+        covering = valid(world.venue, position)
+        if not exempt and not frozen:
+            protecting = [s for s in world.venue.stops(BTC) if protects(s, position)]
+            assert len(protecting) == 1
+            assert protecting[0].quantity in (position.quantity, ZERO)
+        elif not frozen:
+            assert "position-underwater-no-stop" in bot.alerts or exempt != {"P16"}
+            assert covering == []
+
+
+@FAST
+@given(worlds())
+def test_a_covered_position_is_covered_at_every_instant(world: World) -> None:
+    counts = watch(world.venue)
+    with bot_in(world) as bot:
+        bot.one_pass()
+    if counts and counts[0] >= 1:
+        assert min(counts) >= 1
+
+
+@FAST
+@given(worlds())
+def test_no_plan_ever_sends_an_entry_or_turns_a_position_round(world: World) -> None:
+    before = world.venue.amounts[BTC]
+    with bot_in(world) as bot:
+        for _ in range(3):
+            bot.one_pass()
+    assert world.venue.entries_sent == []
+    assert all(o.reduce_only for o in world.venue.sent)
+    after = world.venue.amounts[BTC]
+    assert after in (before, ZERO)
+
+
+@FAST
+@given(worlds(), st.sets(st.sampled_from(PARTS), min_size=1))
+def test_missing_is_never_empty(world: World, unread: set[str]) -> None:
+    """Whatever cannot be read leads to no loss of belief and to no order (promise 5)."""
+    world.venue.unread = unread
+    with bot_in(world) as bot:
+        believed = {p.symbol for p in bot.journal.positions()}
+        resting = {s.client_id for s in world.venue.resting(conditional=True)}
+        result = bot.one_pass()
+        kinds = {type(a).__name__ for step in result for a in step.actions}
+        if "positions" in unread:
+            assert not kinds & {"ForgetPosition", "SavePosition", "CloseAtMarket", "CancelOrder"}
+        if unread & {"positions", "stops"}:
+            assert not kinds & {"PlaceStop", "CloseAtMarket", "CancelOrder"}
+            assert world.venue.sent == []
+            assert resting == {s.client_id for s in world.venue.resting(conditional=True)}
+        if "fills" in unread and not kinds & {"AdvanceOrder", "CloseAtMarket", "ForgetPosition"}:
+            assert believed <= {p.symbol for p in bot.journal.positions()}
+        if "fills" in unread:
+            assert not {a.row for step in result for a in step.actions} & {"P4", "P5"}
+        assert world.venue.entries_sent == []
+        blocks = {b.row for step in result for b in step.blocks}
+        assert ("P6" in blocks) >= bool(unread & {"positions", "stops", "orders"})
+        assert ("A1" in blocks) is ("balances" in unread)
+
+
+@FAST
+@given(worlds(), st.sets(st.sampled_from(PARTS), min_size=1))
+def test_what_could_not_be_read_is_made_up_for_later(world: World, unread: set[str]) -> None:
+    world.venue.unread = unread
+    with bot_in(world) as bot:
+        bot.one_pass()
+        world.venue.unread = set()
+        bot.one_pass()
+        assert bot.look_and_plan().converged
+        assert signed(bot.journal.position(BTC)) == world.venue.amounts[BTC]
+
+
+LOSSES = st.lists(st.sampled_from(["", "before", "after"]), max_size=6)
+
+
+@FAST
+@given(worlds(), LOSSES)
+def test_lost_answers_leave_at_least_one_stop_and_in_the_end_exactly_one(
+    world: World, losses: list[str]
+) -> None:
+    left = iter(losses)
+    world.venue.lose = lambda _call, _order: next(left, "")
+    counts = watch(world.venue)
+    with bot_in(world) as bot:
+        for _ in range(len(losses) + 1):
+            bot.one_pass()
+            world.venue.now += 20_000  # what was sent has arrived by now, or never will
+        bot.one_pass()
+        assert bot.look_and_plan().converged
+        position = world.venue.position(BTC)
+        blocks = {b.row for b in bot.look_and_plan().blocks}
+        if position is not None and not blocks & {"P16", "P2", "S5"}:
+            assert len([s for s in world.venue.stops(BTC) if protects(s, position)]) == 1
+    if counts and counts[0] >= 1:
+        assert min(counts) >= 1
+    assert world.venue.entries_sent == []
+
+
+@st.composite
+def explained_worlds(draw: st.DrawFn) -> World:
+    """States that real life leads to: what is believed was true a moment ago."""
+    world = World()
+    venue = world.venue
+    was = dec(draw(st.sampled_from(["-2", "2", "3"])))
+    side = Side.BUY if was > ZERO else Side.SELL
+    venue.marks[BTC] = dec(draw(st.sampled_from([99, 100, 101])))
+    price = dec(98) if side is Side.BUY else dec(102)
+    known = stop(abs(was), price, side.opposite, client_id="wkS-alpha-1-1")
+    world.positions.append(held(was, stop_client_id=known.client_id))
+    world.orders.append(known)
+    venue.amounts[BTC] = was
+    match draw(st.sampled_from(["same", "cancelled", "stopped", "closed", "less", "more", "gone"])):
+        case "same":
+            venue.orders[known.client_id] = known
+        case "cancelled":
+            ended = msgspec.structs.replace(known, state=OrderState.CANCELLED)
+            venue.orders[known.client_id] = ended
+        case "stopped":
+            done = {"state": OrderState.FILLED, "filled": abs(was), "average_price": price}
+            venue.orders[known.client_id] = msgspec.structs.replace(known, **done)
+            venue.amounts[BTC] = ZERO
+        case "closed":
+            venue.orders[known.client_id] = known
+            venue.amounts[BTC] = ZERO
+            venue.trades.append(fill(side.opposite, abs(was)))
+        case "less":
+            venue.orders[known.client_id] = known
+            venue.amounts[BTC] = was - side.sign
+        case "more":
+            venue.orders[known.client_id] = known
+            venue.amounts[BTC] = was + side.sign
+        case _:
+            pass  # the stop was never there
+    return world
+
+
+@FAST
+@given(explained_worlds())
+def test_a_warm_and_a_cold_start_end_in_the_same_state(world: World) -> None:
+    ends = []
+    for cold in (False, True):
+        copied = copy.deepcopy(world)
+        with bot_in(copied, cold=cold) as bot:
+            bot.one_pass()
+            assert bot.look_and_plan().converged
+            (position,) = bot.journal.positions() or (None,)
+            ends.append(
+                (
+                    copied.venue.amounts[BTC],
+                    [(s.quantity, s.stop_price, s.side) for s in copied.venue.stops(BTC)],
+                    signed(position),
+                    position.stop_price if position else None,
+                )
+            )
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_a_market_that_passes_the_stop_meanwhile_closes_the_position(side: Side) -> None:
+    """The venue's last price has passed the stop, its mark price has not: the venue decides."""
+    world = World()
+    world.venue.amounts[BTC] = Decimal(2) * side.sign
+    world.positions.append(held(Decimal(2) * side.sign))
+    with bot_in(world) as bot:
+        seen = bot.look_and_plan()
+        world.venue.marks[BTC] = dec(97) if side is Side.BUY else dec(103)
+        asyncio.run(apply(seen, bot.journal, bot.stops, bot._alarm, lambda _f: None, now_ms=NOW_MS))
+        bot.one_pass()
+        assert world.venue.amounts[BTC] == ZERO
+        assert bot.journal.positions() == ()
