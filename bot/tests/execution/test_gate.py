@@ -1,0 +1,142 @@
+"""Why an intent is held back: one reason for each way to be wrong."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from bot.tests.reconcile.build import BTC, ETH, NOW_MS, held, order, stop
+
+from watchkeeper.config import BotConfig, RiskConfig, StrategyConfig, VenueConfig
+from watchkeeper.domain.model import Intent, OrderState, Side, Tick
+from watchkeeper.execution.gate import Conditions, for_exit, for_intent, general
+from watchkeeper.reconcile.model import Block
+
+SOL = "SOL/USDT:USDT"
+CONFIG = BotConfig(
+    name="alpha",
+    mode="paper",
+    venue=VenueConfig(ca_file="ca.pem"),
+    strategies=[StrategyConfig(name="s", plugin="p", symbols=[BTC, ETH, SOL])],
+    risk=RiskConfig(max_open_positions=2),
+)
+GOOD = Conditions(
+    now_ms=NOW_MS,
+    reconciled=True,
+    halted=None,
+    clock_offset_ms=0,
+    clock_synchronised=True,
+    balance_known=True,
+    entries_from_ms=0,
+)
+INTENT = Intent(
+    intent_id="i-1",
+    strategy="s",
+    symbol=BTC,
+    action="enter",
+    side=Side.BUY,
+    created_ms=NOW_MS,
+    expires_ms=NOW_MS + 1000,
+)
+TICK = Tick(symbol=BTC, last=Decimal(100), venue_ms=NOW_MS, received_ms=NOW_MS)
+
+
+def but(value: Any, **changes: Any) -> Any:
+    return msgspec.structs.replace(value, **changes)
+
+
+def test_nothing_holds_back_a_good_intent() -> None:
+    assert general(CONFIG, GOOD) == []
+    assert for_intent(CONFIG, GOOD, INTENT, TICK) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"halted": "by a person"}, "halted: by a person"),
+        ({"reconciled": False}, "not reconciled"),
+        ({"balance_known": False}, "A1"),
+        ({"clock_offset_ms": 501}, "A4"),
+        ({"clock_offset_ms": -501}, "A4"),
+        ({"clock_synchronised": False}, "not synchronised"),
+        ({"entries_from_ms": NOW_MS + 1}, "receive window"),
+        ({"blocks": [Block(row="P6", reason="positions unread")]}, "P6: positions unread"),
+    ],
+)
+def test_what_holds_back_every_entry(changes: dict[str, Any], reason: str) -> None:
+    reasons = general(CONFIG, but(GOOD, **changes))
+    assert len(reasons) == 1
+    assert reason in reasons[0]
+    assert for_intent(CONFIG, but(GOOD, **changes), INTENT, TICK) == reasons
+
+
+@pytest.mark.parametrize(
+    ("now", "intent", "tick", "reason"),
+    [
+        ({}, {"expires_ms": NOW_MS}, {}, "expired"),
+        ({}, {"symbol": "DOGE/USDT:USDT"}, {}, "not among the bot's symbols"),
+        ({}, {"action": "reverse"}, {}, "neither 'enter' nor 'exit'"),
+        ({}, {"stop_price": Decimal(100)}, {}, "would fire at once"),
+        ({}, {"stop_price": Decimal(99), "side": Side.SELL}, {}, "would fire at once"),
+        ({}, {"stop_price": Decimal(-1)}, {}, "would fire at once"),
+        ({}, {"stop_price": Decimal("99.5")}, {"mark": Decimal(99)}, "would fire at once"),
+        ({}, {}, {"venue_ms": NOW_MS - 60_001}, "T17"),
+        ({"positions": [held(1)]}, {}, {}, "a position in BTC/USDT:USDT is open"),
+        ({"live_orders": [order(state=OrderState.UNKNOWN)]}, {}, {}, "in flight"),
+        ({"live_orders": [order("wkX-alpha-1-2")]}, {}, {}, "a close for"),
+        ({"live_orders": [order("wkR-alpha-1-2")]}, {}, {}, "a close for"),
+        ({"blocks": [Block(row="O2", reason="x", symbol=BTC)]}, {}, {}, "O2: x"),
+        (
+            {"positions": [held(1, symbol=ETH)], "live_orders": [order(symbol=SOL)]},
+            {},
+            {},
+            "max_open_positions is 2",
+        ),
+    ],
+)
+def test_what_holds_back_one_intent(
+    now: dict[str, Any], intent: dict[str, Any], tick: dict[str, Any], reason: str
+) -> None:
+    reasons = for_intent(CONFIG, but(GOOD, **now), but(INTENT, **intent), but(TICK, **tick))
+    assert len(reasons) == 1
+    assert reason in reasons[0]
+
+
+def test_no_price_is_no_price() -> None:
+    (reason,) = for_intent(CONFIG, GOOD, INTENT, None)
+    assert "no market data" in reason
+
+
+def test_another_symbol_s_trouble_does_not_count() -> None:
+    now = but(
+        GOOD,
+        blocks=[Block(row="O2", reason="x", symbol=ETH)],
+        live_orders=[order(symbol=ETH), stop(symbol=ETH), stop()],
+    )
+    assert for_intent(CONFIG, now, INTENT, TICK) == []
+
+
+EXIT = but(INTENT, action="exit", side=Side.SELL)
+
+
+def test_an_exit_needs_no_general_condition() -> None:
+    now = but(GOOD, halted="x", reconciled=False, balance_known=False, positions=[held(1)])
+    assert for_exit(now, EXIT) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "intent", "reason"),
+    [
+        ({"positions": []}, {}, "no position"),
+        ({"positions": [held(-1)]}, {}, "no position"),
+        ({"positions": [held(1, external=True)]}, {}, "no position of the bot's own"),
+        ({}, {"expires_ms": NOW_MS}, "expired"),
+        ({"live_orders": [order("wkX-alpha-1-2")]}, {}, "in flight"),
+    ],
+)
+def test_what_holds_back_an_exit(now: dict[str, Any], intent: dict[str, Any], reason: str) -> None:
+    conditions = but(GOOD, **({"positions": [held(1)]} | now))
+    (found,) = for_exit(conditions, but(EXIT, **intent))
+    assert reason in found

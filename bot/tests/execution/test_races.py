@@ -1,0 +1,631 @@
+"""The executor's own tasks against each other, on a venue in memory that answers when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from bot.tests.reconcile.build import BTC, ETH, NOW_MS, dec, held, stop
+from bot.tests.reconcile.memory_venue import ACCOUNT, MemoryVenue
+from bot.tests.reconcile.test_convergence import SILENT
+from bot.tests.support.waiting import eventually_async
+
+from watchkeeper.bus.protocol import INTENTS
+from watchkeeper.bus.sqlite import SqliteBus, open_bus
+from watchkeeper.config import (
+    BotConfig,
+    ClockConfig,
+    ProtectionConfig,
+    StrategyConfig,
+    VenueConfig,
+)
+from watchkeeper.domain.client_id import decode
+from watchkeeper.domain.ledger import signed
+from watchkeeper.domain.model import (
+    ZERO,
+    Intent,
+    Order,
+    OrderKind,
+    OrderState,
+    Side,
+    Tick,
+)
+from watchkeeper.execution import executor as module
+from watchkeeper.execution.executor import Executor, Surroundings
+from watchkeeper.journal.store import Journal
+from watchkeeper.lease.host_lock import HostLock, LockLost
+from watchkeeper.venue.protocol import (
+    ClockOff,
+    DuplicateClientId,
+    KeyProblem,
+    NotSent,
+    OutcomeUnknown,
+    RateLimited,
+    Snapshot,
+    SymbolRules,
+    VenueError,
+)
+
+CONFIG = BotConfig(
+    name="alpha",
+    mode="paper",
+    venue=VenueConfig(ca_file="ca.pem"),
+    clock=ClockConfig(require_synchronised=False),
+    strategies=[StrategyConfig(name="s", plugin="p", symbols=[BTC, ETH])],
+    protection=ProtectionConfig(trailing_distance_pct=Decimal(2), trailing_step_pct=Decimal("0.1")),
+)
+
+
+class TimedVenue(MemoryVenue):
+    """Does something of the test's own before it answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_snapshot: Callable[[], Awaitable[None]] | None = None
+        self.before_create: Callable[[Order], Awaitable[None]] | None = None
+        self.after_create: Callable[[Order], Awaitable[None]] | None = None
+        self.snapshots = 0
+        self.measured = 0
+
+    async def snapshot(self, **more: Any) -> Snapshot:
+        self.snapshots += 1
+        seen = await super().snapshot(**more)
+        if self.before_snapshot is not None:
+            await self.before_snapshot()
+        return seen
+
+    async def create_order(self, order: Order, *, timestamp_ms: int | None = None) -> Order:
+        assert timestamp_ms is not None  # from before the lease was checked
+        if self.before_create is not None:
+            await self.before_create(order)
+        placed = await super().create_order(order, timestamp_ms=timestamp_ms)
+        if self.after_create is not None:
+            await self.after_create(order)
+        return placed
+
+    async def measure_clock(self) -> int:
+        self.measured += 1
+        return 0
+
+    def rules(self, symbol: str) -> SymbolRules:
+        if symbol not in (BTC, ETH):
+            raise VenueError(f"the venue does not list {symbol}")
+        return super().rules(symbol)
+
+
+class Prices:
+    def __init__(self) -> None:
+        self.last: Decimal | None = Decimal(100)
+
+    def get(self, symbol: str) -> Tick | None:
+        if self.last is None:
+            return None
+        return Tick(symbol=symbol, last=self.last, venue_ms=NOW_MS, received_ms=NOW_MS)
+
+
+class Desk:
+    """An executor, everything around it, and what it told people."""
+
+    def __init__(self, folder: Path, config: BotConfig = CONFIG) -> None:
+        self.venue = TimedVenue()
+        self.journal = Journal(folder / "journal.db", bot="alpha")
+        self.bus: SqliteBus = open_bus(folder / "bus.db")
+        self.lock = HostLock(folder, "venue", ACCOUNT)
+        assert self.lock.try_acquire()
+        self.prices = Prices()
+        self.alerts: list[str] = []
+        self._numbers = itertools.count(1)
+        self.executor = Executor(
+            config=config,
+            journal=self.journal,
+            bus=self.bus,
+            venue=self.venue,
+            prices=self.prices,
+            surroundings=Surroundings(halted=lambda: None, clock_synchronised=lambda: True),
+            log=SILENT,
+            alarm=self._alarm,
+        )
+
+    def _alarm(
+        self, alert_id: str, summary: str, *, severity: str | None = None, **fields: object
+    ) -> None:
+        del summary, severity, fields
+        self.alerts.append(alert_id)
+
+    async def start(self) -> None:
+        await self.executor.start(ACCOUNT, self.lock)
+
+    def intend(self, side: Side = Side.BUY, symbol: str = BTC, **more: Any) -> Intent:
+        fields: dict[str, Any] = {
+            "intent_id": f"i-{next(self._numbers)}",
+            "strategy": "s",
+            "symbol": symbol,
+            "action": "enter",
+            "side": side,
+            "quantity": Decimal(2),
+            "created_ms": NOW_MS,
+            "expires_ms": NOW_MS + 10_000,
+        }
+        intent = Intent(**(fields | more))
+        self.bus.publish(INTENTS, intent.intent_id, msgspec.json.encode(intent))
+        self.executor._take_intents()
+        return intent
+
+    async def settle(self) -> None:
+        """Until nothing is in flight any more."""
+        while self.executor._working:
+            await asyncio.wait(set(self.executor._working))
+
+    def entry(self) -> Order:
+        (found,) = [o for o in self.all_orders() if o.kind is OrderKind.ENTRY]
+        return found
+
+    def all_orders(self) -> list[Order]:
+        ids = self.journal._db.execute("SELECT client_id FROM orders").fetchall()
+        return [o for (i,) in ids if (o := self.journal.order(str(i))) is not None]
+
+    def stops(self, symbol: str = BTC) -> Sequence[Order]:
+        return self.venue.stops(symbol)
+
+    def close(self) -> None:
+        self.journal.close()
+        self.bus.close()
+        self.lock.release()
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    await desk.executor.drain(1)
+    desk.close()
+
+
+async def protected(desk: Desk, quantity: object = 2) -> None:
+    await desk.settle()
+    assert signed(desk.journal.position(BTC)) == dec(quantity)
+    assert [s.quantity for s in desk.stops()] == [abs(dec(quantity))]
+
+
+async def test_a_fill_booked_while_the_venue_is_read_makes_that_reading_void(desk: Desk) -> None:
+    """The stops were listed before the stop was placed: it must not be placed once more."""
+    await desk.start()
+
+    async def fill_meanwhile() -> None:
+        desk.venue.before_snapshot = None
+        desk.intend()
+        await protected(desk)
+
+    desk.venue.before_snapshot = fill_meanwhile
+    before = desk.venue.snapshots
+    await desk.executor.reconcile()
+    assert desk.venue.snapshots == before + 3  # void, books the trade, finds nothing to do
+    assert len([o for o in desk.venue.sent if o.kind is OrderKind.STOP]) == 1
+    assert desk.executor.status.reconciled
+    assert desk.alerts == []
+
+
+async def test_a_slow_reading_does_not_hold_up_a_stop(desk: Desk) -> None:
+    await desk.start()
+    answer = asyncio.Event()
+    desk.venue.before_snapshot = answer.wait  # type: ignore[assignment]
+    reading = asyncio.create_task(desk.executor.reconcile())
+    await asyncio.sleep(0)
+    desk.intend()
+    await eventually_async(desk.stops)
+    assert [s.quantity for s in desk.stops()] == [Decimal(2)]
+    assert not reading.done()
+    answer.set()
+    await reading
+
+
+async def test_the_stream_and_the_answer_may_come_in_any_order_and_twice(desk: Desk) -> None:
+    await desk.start()
+
+    async def the_stream_is_faster(order: Order) -> None:
+        if order.kind is OrderKind.ENTRY:
+            part = msgspec.structs.replace(
+                order,
+                state=OrderState.PARTIALLY_FILLED,
+                filled=Decimal(1),
+                average_price=Decimal(100),
+                updated_ms=NOW_MS,
+            )
+            desk.executor._book(part)
+            desk.executor._book(desk.venue.orders[order.client_id])
+            desk.executor._book(part)
+
+    desk.venue.after_create = the_stream_is_faster
+    desk.intend()
+    await protected(desk)
+    assert len([o for o in desk.venue.sent if o.kind is OrderKind.STOP]) == 1
+    desk.executor._book(desk.venue.orders[desk.entry().client_id])
+    await protected(desk)
+
+
+async def test_fills_that_come_while_a_stop_is_placed_grow_it(desk: Desk) -> None:
+    """The new one rests before the old one goes: never bare, one in the end."""
+    await desk.start()
+    known: list[Order] = []
+
+    async def grow(order: Order) -> None:
+        if order.kind is OrderKind.STOP and order.quantity == 2:
+            desk.venue.amounts[BTC] = Decimal(3)
+            whole = msgspec.structs.replace(known[0], filled=Decimal(3), quantity=Decimal(3))
+            desk.executor._book(whole)
+
+    async def remember(order: Order) -> None:
+        if order.kind is OrderKind.ENTRY:
+            known.append(desk.venue.orders[order.client_id])
+
+    desk.venue.after_create = remember
+    desk.venue.before_create = grow
+    counts: list[int] = []
+    desk.venue.on_change = lambda: counts.append(len(desk.stops()))
+    desk.intend()
+    await protected(desk, 3)
+    assert counts[-3:] == [1, 2, 1]
+
+
+async def test_an_entry_the_plan_calls_unknown_is_still_answered(desk: Desk) -> None:
+    """Reconciliation looks while the entry is on its way: no alarm, no verdict."""
+    await desk.start()
+
+    async def look_meanwhile(order: Order) -> None:
+        if order.kind is OrderKind.ENTRY:
+            desk.venue.before_create = None
+            await desk.executor.reconcile()
+            assert desk.entry().state is OrderState.UNKNOWN
+
+    desk.venue.before_create = look_meanwhile
+    desk.intend()
+    await protected(desk)
+    assert desk.entry().state is OrderState.FILLED
+    assert desk.alerts == []
+
+
+async def test_a_late_answer_is_asked_for_meanwhile(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ENTRY_ANSWER_S", 0.02)
+    await desk.start()
+    never = asyncio.Event()
+
+    async def no_answer(order: Order) -> None:
+        if order.kind is OrderKind.ENTRY:
+            await never.wait()
+
+    desk.venue.after_create = no_answer
+    desk.intend()
+    await asyncio.wait_for(protected(desk), 10)
+    assert desk.entry().state is OrderState.FILLED
+    assert len(desk.venue.entries_sent) == 1
+
+
+# Answers to an entry
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "alert"),
+    [
+        (OutcomeUnknown("timeout"), OrderState.UNKNOWN, None),
+        (DuplicateClientId("duplicate", code="-4116"), OrderState.UNKNOWN, None),
+        (NotSent("refused connection"), OrderState.EXPIRED, None),
+        (RateLimited("429", until_ms=0), OrderState.REJECTED, None),
+        (ClockOff("-1021"), OrderState.REJECTED, None),
+        (KeyProblem("-2015"), OrderState.REJECTED, "venue-key-problem"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+async def test_what_an_error_says_about_an_entry(
+    desk: Desk, error: VenueError, state: OrderState, alert: str | None
+) -> None:
+    await desk.start()
+
+    async def fail(order: Order) -> None:
+        raise error
+
+    desk.venue.before_create = fail
+    desk.intend()
+    await desk.settle()
+    assert desk.entry().state is state
+    assert desk.alerts == ([alert] if alert else [])
+    assert desk.venue.amounts.get(BTC, ZERO) == ZERO
+
+
+async def test_a_stop_refused_for_the_clock_goes_again_under_its_id(desk: Desk) -> None:
+    await desk.start()
+    seen: list[str] = []
+
+    async def first_is_too_old(order: Order) -> None:
+        if order.kind is OrderKind.STOP:
+            seen.append(order.client_id)
+            if len(seen) == 1:
+                raise ClockOff("-1021")
+
+    desk.venue.before_create = first_is_too_old
+    desk.intend()
+    await protected(desk)
+    assert len(seen) == 2
+    assert len(set(seen)) == 1
+    assert desk.venue.measured == 1
+
+
+async def test_a_stop_that_ended_before_it_was_found_does_not_count_as_resting(
+    desk: Desk,
+) -> None:
+    """Its answer was lost and another hand cancelled it: the old stop must not go."""
+    await desk.start()
+    desk.intend()
+    await protected(desk)
+    (old,) = desk.stops()
+
+    async def cancelled_at_once(order: Order) -> None:
+        if order.kind is OrderKind.STOP:
+            ended = msgspec.structs.replace(
+                desk.venue.orders[order.client_id], state=OrderState.CANCELLED
+            )
+            desk.venue.orders[order.client_id] = ended
+            raise OutcomeUnknown("no answer")
+
+    desk.venue.after_create = cancelled_at_once
+    desk.prices.last = Decimal(110)
+    desk.venue.marks[BTC] = Decimal(110)
+    await desk.executor._trail_one(BTC, Decimal(110))
+    assert desk.stops() == (old,)
+
+
+# Stops the market has passed
+
+
+async def test_a_trailing_move_the_market_has_passed_keeps_the_old_stop(desk: Desk) -> None:
+    await desk.start()
+    desk.intend()
+    await protected(desk)
+    (old,) = desk.stops()
+    await desk.executor._trail_one(BTC, Decimal(110))  # the venue's price is 100 all the same
+    assert desk.stops() == (old,)
+    assert desk.venue.amounts[BTC] == Decimal(2)
+
+
+async def test_p16_a_stop_far_through_the_market_is_paged_not_closed(desk: Desk) -> None:
+    await desk.start()
+    desk.venue.amounts[BTC] = Decimal(2)
+    desk.journal.save_position(held(2))
+    desk.venue.marks[BTC] = Decimal(75)
+    async with desk.executor._protection:
+        await desk.executor._protect(BTC)
+    assert desk.alerts == ["position-underwater-no-stop"]
+    assert desk.venue.amounts[BTC] == Decimal(2)
+
+
+async def test_s14_a_stop_just_through_the_market_closes(desk: Desk) -> None:
+    await desk.start()
+    desk.venue.amounts[BTC] = Decimal(2)
+    desk.journal.save_position(held(2))
+    desk.venue.marks[BTC] = Decimal(97)
+    async with desk.executor._protection:
+        await desk.executor._protect(BTC)
+    assert desk.venue.amounts[BTC] == ZERO
+    assert desk.journal.positions() == ()
+
+
+# The lease
+
+
+async def test_without_the_lease_nothing_is_sent(desk: Desk, tmp_path: Path) -> None:
+    await desk.start()
+    desk.venue.amounts[BTC] = Decimal(2)
+    desk.lock.path.rename(tmp_path / "moved")
+    with pytest.raises(LockLost):
+        await desk.executor.reconcile()
+    desk.intend(symbol=ETH)
+    await desk.settle()
+    assert desk.venue.sent == []
+    (entry,) = [o for o in desk.all_orders() if o.kind is OrderKind.ENTRY]
+    assert entry.state is OrderState.INTENDED  # never sent, and nobody pretends to know
+
+
+async def test_who_lost_the_lease_stops_itself(desk: Desk, tmp_path: Path) -> None:
+    await desk.start()
+    desk.lock.path.rename(tmp_path / "moved")
+    with pytest.raises(LockLost):
+        await asyncio.wait_for(desk.executor._watch_lease(), 10)
+    assert desk.alerts == ["lease-contended"]
+
+
+async def test_nothing_starts_without_the_lock(desk: Desk) -> None:
+    desk.lock.release()
+    with pytest.raises(LockLost):
+        await desk.start()
+    assert desk.journal.epoch == 0
+    assert desk.venue.snapshots == 0
+
+
+async def test_the_epoch_is_above_every_one_seen_and_new_ids_carry_it(desk: Desk) -> None:
+    seen = 36**6 - 10
+    there = decode("wkS-alpha-1-1")
+    assert there is not None
+    high = str(msgspec.structs.replace(there, epoch=seen))
+    desk.venue.amounts[BTC] = Decimal(2)
+    desk.venue.orders[high] = stop(1, client_id=high)
+    await desk.start()
+    assert desk.executor.status.epoch == seen + 1
+    made = [decode(o.client_id) for o in desk.venue.sent]
+    assert {parts.epoch for parts in made if parts} == {seen + 1}
+
+
+async def test_after_a_hand_over_entries_wait_one_receive_window(desk: Desk) -> None:
+    await desk.executor.start(ACCOUNT, desk.lock, handed_over=True)
+    desk.intend()
+    await desk.settle()
+    assert desk.venue.sent == []
+    desk.venue.now += CONFIG.venue.recv_window_ms
+    desk.prices.last = Decimal(100)
+    assert desk.executor.entries_blocked_by() == []
+
+
+# Intents
+
+
+async def test_an_intent_delivered_twice_is_sent_once(desk: Desk) -> None:
+    await desk.start()
+    intent = desk.intend()
+    desk.executor._consider(intent)
+    await desk.settle()
+    desk.executor._consider(intent)
+    await desk.settle()
+    assert len(desk.venue.entries_sent) == 1
+
+
+async def test_an_intent_that_cannot_be_read_or_traded_is_put_aside(desk: Desk) -> None:
+    """It must not stay at the head of the queue for ever."""
+    await desk.start()
+    desk.bus.publish(INTENTS, "broken", b"{")
+    desk.intend(symbol="DOGE/USDT:USDT", quantity=Decimal(1))
+    desk.intend(quantity=Decimal("0.01"))  # below the venue's minimum
+    desk.intend()
+    await protected(desk)
+    assert desk.bus.depth(INTENTS, module.CONSUMER) == 0
+
+
+async def test_an_intent_is_durable_before_it_is_sent_and_acknowledged(desk: Desk) -> None:
+    await desk.start()
+    states: list[OrderState] = []
+
+    async def look(order: Order) -> None:
+        known = desk.journal.order(order.client_id)
+        assert known is not None
+        states.append(known.state)
+
+    desk.venue.before_create = look
+    desk.intend()
+    assert desk.entry().state is OrderState.INTENDED  # before anything was awaited
+    await protected(desk)
+    assert states == [OrderState.INTENDED, OrderState.INTENDED]  # the entry, then its stop
+
+
+async def test_an_exit_is_durable_before_it_is_acknowledged(desk: Desk) -> None:
+    await desk.start()
+    desk.intend()
+    await protected(desk)
+    async with desk.executor._protection:  # a stop is being moved meanwhile
+        desk.intend(Side.SELL, action="exit", intent_id="leave")
+        order = desk.journal.order_for_intent("leave")
+        assert order is not None
+        assert (order.kind, order.state) == (OrderKind.EXIT, OrderState.INTENDED)
+    await desk.settle()
+    assert desk.venue.amounts[BTC] == ZERO
+    assert desk.stops() == ()
+
+
+async def test_an_exit_whose_position_went_meanwhile_is_not_sent(desk: Desk) -> None:
+    await desk.start()
+    desk.intend()
+    await protected(desk)
+    async with desk.executor._protection:
+        desk.intend(Side.SELL, action="exit", intent_id="leave")
+        desk.journal.close_position(BTC)  # its stop fired
+    sent = len(desk.venue.sent)
+    await desk.settle()
+    assert len(desk.venue.sent) == sent
+    order = desk.journal.order_for_intent("leave")
+    assert order is not None
+    assert order.state is OrderState.EXPIRED
+
+
+async def test_the_size_is_capped_by_policy_and_rounded_down(desk: Desk) -> None:
+    await desk.start()
+    desk.intend(quantity=Decimal(1_000_000))
+    await desk.settle()
+    assert desk.entry().quantity == Decimal(50)  # max_position_quote_value 5,000 at 100
+    desk.intend(symbol=ETH, quantity=None)
+    await desk.settle()
+    sizes = {o.symbol: o.quantity for o in desk.venue.entries_sent}
+    assert sizes[ETH] == Decimal(10)  # order_quote_value 1,000 at 100
+
+
+# The end
+
+
+async def test_drain_lets_a_fill_have_its_stop_and_parks_what_is_not_answered(
+    desk: Desk,
+) -> None:
+    await desk.start()
+    answer, never = asyncio.Event(), asyncio.Event()
+
+    async def slow(order: Order) -> None:
+        await (answer.wait() if order.symbol == BTC else never.wait())
+
+    desk.venue.before_create = slow
+    desk.intend()
+    desk.intend(symbol=ETH)
+    draining = asyncio.create_task(desk.executor.drain(0.5))
+    await asyncio.sleep(0.05)
+    answer.set()
+    await draining
+    assert [s.quantity for s in desk.stops()] == [Decimal(2)]
+    parked = [o for o in desk.all_orders() if o.symbol == ETH]
+    assert [o.state for o in parked] == [OrderState.INTENDED]
+    assert not desk.executor._working
+
+
+async def test_a_cancelled_program_finishes_the_stop_it_is_moving(desk: Desk) -> None:
+    await desk.start()
+    desk.venue.amounts[BTC] = Decimal(2)
+    answer = asyncio.Event()
+
+    async def slow(_order: Order) -> None:
+        await answer.wait()
+
+    desk.venue.before_create = slow
+    reconciling = asyncio.create_task(desk.executor.reconcile())
+    await eventually_async(desk.all_orders)  # the stop is on its way
+    reconciling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reconciling
+    assert desk.stops() == ()
+    answer.set()
+    await desk.executor.drain(5)
+    assert [s.quantity for s in desk.stops()] == [Decimal(2)]
+    assert desk.stops()[0].client_id in {o.client_id for o in desk.journal.orders()}
+
+
+async def test_a_delisted_symbol_does_not_end_the_program(desk: Desk) -> None:
+    """A6: a position in it is adopted; without rules its stop is placed unrounded."""
+    desk.venue.amounts["OLD/USDT:USDT"] = Decimal(2)
+    await desk.start()
+    position = desk.journal.position("OLD/USDT:USDT")
+    assert position is not None
+    assert position.external
+    assert [s.stop_price for s in desk.stops("OLD/USDT:USDT")] == [Decimal(98)]
+
+
+async def test_the_heartbeat_counts_what_no_stop_protects(desk: Desk) -> None:
+    await desk.start()
+    desk.journal.save_position(held(2))
+    assert desk.executor.progress()["unprotected_positions"] == 1
+    desk.venue.amounts[BTC] = Decimal(2)
+    await desk.executor.reconcile()
+    assert desk.executor.progress()["unprotected_positions"] == 0
+
+
+async def test_a_plan_that_does_not_help_is_not_repeated_at_once(desk: Desk) -> None:
+    """A stop that is refused again and again must not eat up the rate budget."""
+    await desk.start()
+    desk.venue.amounts[BTC] = Decimal(2)
+
+    async def refuse(_order: Order) -> None:
+        raise OutcomeUnknown("no answer")
+
+    desk.venue.before_create = refuse
+    before = desk.venue.snapshots
+    await desk.executor.reconcile()
+    assert desk.venue.snapshots - before <= 4
+    assert not desk.executor.status.reconciled
