@@ -95,7 +95,7 @@ def restarts(
         venue_at(directory / "venue", latency_ms) as venue,
         LocalBot(directory / "bot", venue, alias=ALIAS, waker=waker) as bot,
     ):
-        _open_position(bot, venue)
+        open_position(bot, venue)
         found = []
         for _ in range(kills):
             time.sleep(draw.random())  # anywhere in supervisord's second
@@ -103,7 +103,7 @@ def restarts(
         return found
 
 
-def _open_position(bot: LocalBot, venue: PaperVenue) -> None:
+def open_position(bot: LocalBot, venue: PaperVenue) -> None:
     def heard() -> bool:
         beat = bot.heartbeat("executor")
         if beat is not None and beat.progress.get("last_tick_ms"):
@@ -221,7 +221,7 @@ def memory(directory: Path, programs: Sequence[str] = PROGRAMS) -> dict[str, flo
             settings={"health": {"port": _free_port()}},
         ) as bot,
     ):
-        _open_position(bot, venue)
+        open_position(bot, venue)
         for program in programs:
             bot.wait_running(program)
         found = {program: pss_mib(bot.pid(program)) for program in programs}

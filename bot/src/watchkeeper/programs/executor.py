@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 
-from watchkeeper.bus.sqlite import open_bus
+from watchkeeper.bus.patient import PatientBus
 from watchkeeper.config import API_KEY, API_SECRET, ConfigError
 from watchkeeper.domain.alarm import Alarm
 from watchkeeper.execution.executor import Executor, Surroundings
@@ -91,9 +91,9 @@ async def _trade(context: Context, venue: Venue, ticks: LatestTicks, account: st
         context.heartbeat.update(State.RECONCILING, error="", account=account)
         try:
             journal = open_journal(paths.journal, bot=config.name, alarm=_alarm(context))
-            bus = open_bus(paths.bus)
         except DatabaseError as error:
             raise ConfigError(str(error)) from error
+        bus = PatientBus(paths.bus)
         executor = Executor(
             config=config,
             journal=journal,

@@ -1,0 +1,33 @@
+"""The executor protects whatever is broken around it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from bench.measure import ALIAS, NAME, open_position, venue_at
+from bot.tests.support.local_bot import LocalBot
+
+
+def test_a_damaged_bus_keeps_no_position_bare() -> None:
+    with tempfile.TemporaryDirectory(prefix="wk-") as place:
+        here = Path(place)
+        with venue_at(here / "venue", 0) as venue, LocalBot(here / "bot", venue) as bot:
+            open_position(bot, venue)
+            bot.stop_program("executor")
+            (stop,) = venue.admin.state(ALIAS)["open_algo_orders"]
+            venue.admin.hand_cancel(NAME, alias=ALIAS, algo_id=stop["algoId"])
+            for part in bot.paths.state.glob("bus.db*"):
+                part.unlink()
+            bot.paths.bus.write_bytes(b"this is not a database" * 400)
+
+            bot.start_program("executor")
+
+            bot.wait_for(
+                lambda: venue.admin.state(ALIAS)["open_algo_orders"], what="a stop that rests"
+            )
+            bot.wait_log("executor", "bus_unavailable")
+            beat = bot.heartbeat("executor")
+            assert beat is not None
+            assert beat.state == "READY"
+            assert beat.progress["queue_depth"] == -1
