@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(directory: Path, rounds: int, seed: int) -> Report:
     """Round by round, so that a busy minute of the machine falls on everything alike."""
+    busy = os.getloadavg()[0]  # before anything of ours runs
     draw = random.Random(seed)  # noqa: S311 - moments, not secrets
     peers: dict[str, dict[int, list[Peer]]] = {
         name: {latency_ms: [] for latency_ms in LATENCIES_MS} for name in PEERS
@@ -90,10 +91,10 @@ def _measure(directory: Path, rounds: int, seed: int) -> Report:
                 f"round {number + 1}/{rounds}, {latency_ms} ms{how}: known again after {known} ms"
             )
     _tell("memory")
-    cores = len(os.sched_getaffinity(0))
+    machine = f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}"
     return Report(
         date=datetime.now(UTC).date().isoformat(),
-        machine=f"{cores} cores, {platform.machine()}, Python {platform.python_version()}",
+        machine=f"{machine}, Python {platform.python_version()}, load before {busy:.1f}",
         kills=[Kills.of(*each, found) for each, found in kills.items()],
         peers={
             name: {latency_ms: Floor.of(runs) for latency_ms, runs in by_latency.items()}
