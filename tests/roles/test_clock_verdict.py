@@ -46,26 +46,24 @@ def test_a_disciplined_clock(verdict: Callable[[str, int], dict[str, Any]]) -> N
     }
 
 
-@pytest.mark.parametrize(
-    ("answer", "why"),
-    [
-        ("", "chronyd is not there"),
-        ("506 Cannot talk to daemon\n", "chronyd does not answer"),
-        (GOOD.format(offset=0, delay=0, dispersion=0, leap="Not synchronised"), "no source"),
-        (line().replace(",3,", ",0,", 1), "stratum 0: never synchronised"),
-        (line().replace(",3,", ",16,", 1), "stratum 16: lost"),
-        (line(offset=-0.6), "too far behind"),
-        (line(offset=0.6), "too far ahead"),
-        (line(delay=1.1), "the network may hide half of its delay"),
-        (line(dispersion=0.6), "left alone for too long"),
-        (line(offset=0.2, delay=0.4, dispersion=0.2), "each is small, the sum is not"),
-    ],
-)
-def test_not_synchronised(
-    verdict: Callable[[str, int], dict[str, Any]], answer: str, why: str
-) -> None:
-    found = verdict(answer, NOW_MS)
-    assert found["synchronised"] is False, why
+NOT_SYNCHRONISED = {
+    "chronyd is not there": "",
+    "chronyd does not answer": "506 Cannot talk to daemon\n",
+    "no source": GOOD.format(offset=0, delay=0, dispersion=0, leap="Not synchronised"),
+    "never synchronised (stratum 0)": line().replace(",3,", ",0,", 1),
+    "lost (stratum 16)": line().replace(",3,", ",16,", 1),
+    "behind": line(offset=-0.6),
+    "ahead": line(offset=0.6),
+    "the network may hide half of its delay": line(delay=1.1),
+    "left alone for too long": line(dispersion=0.6),
+    "each is small, the sum is not": line(offset=0.2, delay=0.4, dispersion=0.2),
+}
+
+
+@pytest.mark.parametrize("why", NOT_SYNCHRONISED)
+def test_not_synchronised(verdict: Callable[[str, int], dict[str, Any]], why: str) -> None:
+    found = verdict(NOT_SYNCHRONISED[why], NOW_MS)
+    assert found["synchronised"] is False
     assert found["checked_ms"] == NOW_MS
 
 
