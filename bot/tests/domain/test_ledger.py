@@ -153,6 +153,13 @@ def test_o10_an_order_given_up_keeps_a_fill_that_is_reported_late() -> None:
     assert (whole.state, whole.filled) == (OrderState.FILLED, Decimal(3))
 
 
+def test_the_first_end_stands_unless_all_was_filled() -> None:
+    ends = (OrderState.CANCELLED, OrderState.REJECTED, OrderState.EXPIRED)
+    for first in ends:
+        for second in ends:
+            assert merge(order(first, at=1), order(second, at=2)).state is first
+
+
 def test_unknown_is_never_a_step_back() -> None:
     for state in (OrderState.OPEN, OrderState.PARTIALLY_FILLED, OrderState.FILLED):
         assert merge(order(state), order(OrderState.UNKNOWN, at=99)).state is state

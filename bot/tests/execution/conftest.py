@@ -29,7 +29,7 @@ def make_rig(venue: PaperVenue) -> Iterator[MakeRig]:
     """Makes bots whose settings a test chooses."""
     rigs: list[Rig] = []
 
-    def make(settings: str = "", **options: bool) -> Rig:
+    def make(settings: str = "", **options: str) -> Rig:
         if next(_rigs) % RIGS_PER_VENUE == 0:
             venue.restart()
         rigs.append(Rig(venue, settings=settings, **options))

@@ -47,6 +47,7 @@ name = "alpha"
 mode = "paper"
 [venue]
 ca_file = "{ca_file}"
+{venue}
 [heartbeat]
 interval_ms = 100
 [clock]
@@ -61,14 +62,15 @@ symbols = ["BTC/USDT:USDT", "ETH/USDT:USDT"]
 class Rig(BotTree):
     """One bot, its account and its market data. End it with :meth:`close`."""
 
-    def __init__(self, venue: PaperVenue, *, settings: str = "", account: bool = True) -> None:
+    def __init__(self, venue: PaperVenue, *, settings: str = "", venue_settings: str = "") -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="wk-"))  # short: Unix sockets' paths are
         super().__init__(self._folder)
         self.venue = venue
         self.alias = f"EXEC{next(_numbers):03d}"
-        if account:
-            self.admin.open_account(self.alias)
-        self.paths.config.write_text(CONFIG.format(ca_file=venue.ca_path) + settings)
+        self.admin.open_account(self.alias)
+        self.paths.config.write_text(
+            CONFIG.format(ca_file=venue.ca_path, venue=venue_settings) + settings
+        )
         self.write_secrets(
             self.paths.trading_env,
             WATCHKEEPER_API_KEY=f"key-{self.alias}",
@@ -125,6 +127,11 @@ class Rig(BotTree):
 
         found: Beat = self.until(probe)
         return found
+
+    def beat_says(self, reason: str) -> bool:
+        """Whether the heartbeat gives it as a reason why entries wait."""
+        blocked = self.wait_beat(lambda beat: "entries_blocked_by" in beat.progress)
+        return any(reason in why for why in blocked.progress["entries_blocked_by"])
 
     def until(self, probe: Callable[[], Any], what: str = "") -> Any:
         """As ``eventually``; shows what the bot and the venue said when it never comes."""

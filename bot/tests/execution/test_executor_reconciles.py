@@ -280,6 +280,36 @@ def test_a1_without_a_balance_no_entry_but_stops_are_managed(rig: Rig) -> None:
     rig.wait_beat(lambda beat: bool(beat.progress["entries_allowed"]))
 
 
+def test_a1_without_a_balance_at_start_stops_are_managed_all_the_same(
+    rig: Rig, make_rig: MakeRig
+) -> None:
+    process = rig.executor()
+    opened(rig, stop=45_000)
+    rig.kill(process)
+    match = {"account": rig.alias, "path": "/fapi/v3/balance"}
+    fault = rig.admin.fault("respond", times=None, match=match, **MAINTENANCE)
+    rig.admin.hand_cancel("BTCUSDT", alias=rig.alias, algo_id=rig.now().stops[0].algo_id)
+    process = rig.executor(ready=False)
+    rig.until(lambda: len(rig.sent(OrderKind.STOP)) == 2)
+    rig.wait_protected(QUANTITY, stop=45_000)
+    rig.wait_beat(lambda beat: beat.progress.get("account") == rig.alias)
+    assert rig.beat_says("A1")
+    rig.stop(process)
+    # Another account's key proves nothing while the balance cannot be read.
+    other = make_rig()
+    match = {"account": other.alias, "path": "/fapi/v3/balance"}
+    rig.admin.fault("respond", times=None, match=match, **MAINTENANCE)
+    rig.write_secrets(
+        rig.paths.trading_env,
+        WATCHKEEPER_API_KEY=f"key-{other.alias}",
+        WATCHKEEPER_API_SECRET=f"secret-{other.alias}",
+    )
+    rig.executor(ready=False)
+    rig.wait_beat(lambda beat: beat.state == "DEGRADED" and "venue" in beat.error)
+    assert "account" not in rig.wait_beat(lambda _: True).progress
+    rig.admin.clear_faults(fault)
+
+
 def test_a2_a_venue_that_is_away_at_start_is_waited_for(tmp_path: Path, make_rig: MakeRig) -> None:
     with PaperVenue(tmp_path, account=None) as away:
         rig = Rig(away)

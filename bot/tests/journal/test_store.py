@@ -23,6 +23,7 @@ from watchkeeper.domain.model import (
     Position,
     Side,
 )
+from watchkeeper.journal import store
 from watchkeeper.journal.reader import read_journal
 from watchkeeper.journal.recover import open_journal
 from watchkeeper.journal.sqlite import DatabaseError
@@ -281,6 +282,29 @@ def test_every_field_survives(journal: Journal, tmp_path: Path) -> None:
     reader.close()
 
 
+def test_the_decision_log_does_not_grow_for_ever(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "DECISIONS_KEPT", 20)
+    monkeypatch.setattr(store, "PRUNE_EVERY", 10)
+    for number in range(105):
+        journal.record_decision(number, "P10", BTC, "nothing", {})
+    assert [d.time_ms for d in journal.decisions(1000)] == list(range(104, 79, -1))
+
+
+def test_the_time_up_to_which_trades_are_known_never_goes_back(journal: Journal) -> None:
+    assert journal.trades_read_ms == 0
+    for until_ms in (5, 3, 7, 6):
+        journal.note_trades_read(until_ms)
+    assert journal.trades_read_ms == 7
+
+
+def test_the_account_is_known_by_the_key_that_showed_it(journal: Journal) -> None:
+    journal.bind_account("ALPHA01", "f00d")
+    journal.bind_account("ALPHA01")
+    assert (journal.account, journal.key) == ("ALPHA01", "f00d")
+
+
 def test_balances_replace_the_older_ones(journal: Journal) -> None:
     journal.save_balances([Balance(asset="BNB", total=Decimal(1), available=Decimal(1))])
     journal.save_balances([Balance(asset="USDT", total=Decimal(2), available=Decimal(2))])
@@ -315,6 +339,8 @@ def damaged(path: Path, how: str) -> bytes:
             content[:100] = b"\xa5" * 100
         case "tables":
             content[4096:] = b"\xa5" * (len(content) - 4096)
+        case "one page":  # of many: nothing at the file's beginning tells
+            content[-8192:-4096] = b"\xa5" * 4096
         case "cut":
             del content[len(content) // 2 :]
         case "garbage":
@@ -328,7 +354,7 @@ def set_aside(folder: Path) -> list[Path]:
     return [path for path in found if not path.name.endswith(("-wal", "-shm"))]
 
 
-@pytest.mark.parametrize("how", ["header", "tables", "cut", "garbage"])
+@pytest.mark.parametrize("how", ["header", "tables", "one page", "cut", "garbage"])
 def test_a8_a_damaged_journal_is_set_aside_and_never_deleted(tmp_path: Path, how: str) -> None:
     path = tmp_path / "journal.db"
     content = damaged(path, how)

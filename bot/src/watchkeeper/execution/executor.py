@@ -165,7 +165,9 @@ class Executor:
 
     # Start and end
 
-    async def start(self, account: str, lock: HostLock, *, handed_over: bool = False) -> None:
+    async def start(
+        self, account: str, lock: HostLock, *, key: str = "", handed_over: bool = False
+    ) -> None:
         """Take over the account: the lock is held, nobody else here sends.
 
         The epoch is raised above the journal's and every one seen at the venue, before anything
@@ -174,6 +176,7 @@ class Executor:
         Args:
             account: as the venue reports it.
             lock: held by the caller.
+            key: fingerprint of the key whose account that is.
             handed_over: another process held the lock a moment ago.
 
         Raises:
@@ -182,7 +185,7 @@ class Executor:
         """
         self._lock = lock
         self._fence()
-        self._journal.bind_account(account)
+        self._journal.bind_account(account, key)
         self.status.account = account
         first = await self._read(frozenset(), protective=True)
         seen = [
@@ -295,6 +298,8 @@ class Executor:
             if self._journal.version != reading.version:
                 return None
             now_ms, snapshot = self._venue.now_ms(), reading.snapshot
+            if snapshot.account:
+                self._journal.bind_account(snapshot.account)  # refuses another one
             belief = believe(self._journal, reading.since_ms, reading.questions)
             rules = self._rules(symbols_of(belief, snapshot))
             result = plan(belief, snapshot, now_ms, Policy.from_config(self._config, rules))
@@ -315,6 +320,8 @@ class Executor:
                 now_ms=now_ms,
                 known_blocks=known_blocks,
             )
+            if not isinstance(snapshot.fills, Missing):
+                self._journal.note_trades_read(snapshot.taken_ms)
             return result
 
     def _note(self, snapshot: Snapshot, done: Plan) -> None:

@@ -61,6 +61,11 @@ class JournalReader:
         """The account this journal is about, as the venue reports it; ``""`` before the first."""
         return self._get("account") or ""
 
+    @property
+    def key(self) -> str:
+        """Fingerprint of the key with which the venue last named that account."""
+        return self._get("key") or ""
+
     # orders
 
     def order(self, client_id: str) -> Order | None:
@@ -98,10 +103,10 @@ class JournalReader:
             _FILL, "SELECT body FROM fills WHERE time_ms >= ? ORDER BY time_ms, trade_id", since_ms
         )
 
-    def last_fill_ms(self) -> int:
-        """Venue time of the newest fill known; 0 if none."""
-        row = self._db.execute("SELECT max(time_ms) FROM fills").fetchone()
-        return int(row[0] or 0) if row else 0
+    @property
+    def trades_read_ms(self) -> int:
+        """Venue time up to which every trade of the account is known; 0 if there is no such."""
+        return int(self._get("trades_read_ms") or 0)
 
     # positions and balance
 

@@ -11,6 +11,7 @@ import apsw
 # "The WAL-reset bug", https://sqlite.org/wal.html. Debian 12 and Ubuntu 24.04 ship affected ones,
 # hence the SQLite inside apsw's wheel.
 MINIMUM_SQLITE = (3, 51, 3)
+LOG_LIMIT = 16 * 1024 * 1024  # bytes the write-ahead log shrinks to after it was checkpointed
 
 
 class UnsafeSqliteError(RuntimeError):
@@ -64,6 +65,7 @@ def open_database(
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
             _keep_log(connection)
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     except apsw.Error as error:

@@ -25,6 +25,9 @@ from watchkeeper.journal.sqlite import DatabaseError, open_database
 SCHEMA_VERSION = 1
 MIN_WRITER = 1  # the oldest schema whose code may still write this file (row A9)
 
+# A log must not fill the disk. What is older is in the program's own log, if at all.
+DECISIONS_KEPT, PRUNE_EVERY = 100_000, 1_000
+
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE orders (
@@ -159,8 +162,8 @@ class Journal(JournalReader):
         self._set("sequence", sequence)
         return str(ClientId(kind, self.bot, self.epoch, sequence))
 
-    def bind_account(self, account: str) -> None:
-        """Remember whose positions these are.
+    def bind_account(self, account: str, key: str = "") -> None:
+        """Remember whose positions these are, and by which key (its fingerprint) that is known.
 
         Raises:
             DatabaseError: the journal is about another account.
@@ -171,7 +174,10 @@ class Journal(JournalReader):
                     f"{self.path}: is about account {self.account!r}, the key belongs to "
                     f"{account!r}; move the journal away to start on the new account"
                 )
-            self._set("account", account)
+            if not self.account:
+                self._set("account", account)
+            if key and key != self.key:
+                self._set("key", key)
 
     # orders
 
@@ -264,6 +270,12 @@ class Journal(JournalReader):
                 "INSERT OR REPLACE INTO positions VALUES (?, ?)", (symbol, encode(position))
             )
 
+    def note_trades_read(self, until_ms: int) -> None:
+        """Every trade of the account before ``until_ms`` (venue time) is booked."""
+        with self.transaction():
+            if until_ms > self.trades_read_ms:
+                self._set("trades_read_ms", until_ms)
+
     def save_balances(self, balances: Iterable[Balance]) -> None:
         with self.transaction():
             self._db.execute("DELETE FROM balances")
@@ -283,6 +295,11 @@ class Journal(JournalReader):
                 "INSERT INTO decisions (time_ms, row, subject, action, saw) VALUES (?, ?, ?, ?, ?)",
                 (time_ms, row, subject, action, encode(saw)),
             )
+            last = self._db.last_insert_rowid()
+            if last % PRUNE_EVERY == 0:
+                self._db.execute(
+                    "DELETE FROM decisions WHERE sequence <= ?", (last - DECISIONS_KEPT,)
+                )
 
 
 def _held(position: Position | None) -> tuple[Decimal, Decimal | None]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import random
+
+import apsw
 
 from watchkeeper.bus.patient import PatientBus
 from watchkeeper.config import API_KEY, API_SECRET, ConfigError
 from watchkeeper.domain.alarm import Alarm
 from watchkeeper.execution.executor import Executor, Surroundings
+from watchkeeper.journal.reader import read_journal
 from watchkeeper.journal.recover import open_journal
 from watchkeeper.journal.sqlite import DatabaseError
 from watchkeeper.lease.host_lock import HostLock
@@ -39,9 +43,10 @@ async def main(context: Context) -> None:
     ticks = LatestTicks(context.paths.market_socket)
     following = asyncio.ensure_future(ticks.run())
     try:
-        account = await _connect(context, venue)
+        key = hashlib.sha256(secrets[API_KEY].encode()).hexdigest()[:16]
+        account = await _connect(context, venue, key)
         if account is not None:
-            await _trade(context, venue, ticks, account)
+            await _trade(context, venue, ticks, account, key)
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -49,15 +54,27 @@ async def main(context: Context) -> None:
         await venue.close()
 
 
-async def _connect(context: Context, venue: Venue) -> str | None:
+async def _connect(context: Context, venue: Venue, key: str) -> str | None:
     """The account's id, once the venue answers; None when stopped before. A venue that is away
-    degrades the program and never ends it (A2)."""
+    degrades the program and never ends it (A2).
+
+    The balance tells whose account it is. While it cannot be read, the journal's memory of that
+    will do: stops are managed, entries wait (A1). ``key`` is the key's fingerprint.
+    """
     attempt = 0
     found: list[str] = []
 
     async def reach() -> None:
         await venue.connect()
-        found.append(await venue.account_id())
+        try:
+            found.append(await venue.account_id())
+        except KeyProblem:
+            raise
+        except VenueError as error:
+            if not (remembered := _remembered(context, key)):
+                raise
+            context.log.warning("account_remembered", account=remembered, error=str(error))
+            found.append(remembered)
 
     while not context.stopping.is_set():
         try:
@@ -77,7 +94,23 @@ async def _connect(context: Context, venue: Venue) -> str | None:
     return None
 
 
-async def _trade(context: Context, venue: Venue, ticks: LatestTicks, account: str) -> None:
+def _remembered(context: Context, key: str) -> str:
+    """The account that the journal knows this key for; ``""`` if it does not."""
+    try:
+        journal = read_journal(context.paths.journal)
+    except DatabaseError:
+        return ""
+    try:
+        return journal.account if journal.key == key else ""
+    except apsw.Error:
+        return ""
+    finally:
+        journal.close()
+
+
+async def _trade(
+    context: Context, venue: Venue, ticks: LatestTicks, account: str, key: str
+) -> None:
     config, paths = context.config, context.paths
     lock = HostLock(paths.locks, config.venue.id, account)
     handed_over = not lock.try_acquire()
@@ -108,7 +141,9 @@ async def _trade(context: Context, venue: Venue, ticks: LatestTicks, account: st
             alarm=_alarm(context),
         )
         try:
-            await context.until_stopped(executor.start(account, lock, handed_over=handed_over))
+            await context.until_stopped(
+                executor.start(account, lock, key=key, handed_over=handed_over)
+            )
             if not context.stopping.is_set():
                 await context.until_stopped(executor.run(), _report(context, executor))
         except DatabaseError as error:

@@ -7,8 +7,8 @@ from watchkeeper.journal.reader import JournalReader
 from watchkeeper.reconcile.model import Belief, Question
 from watchkeeper.venue.protocol import Missing, Snapshot, Venue
 
-# Trades are asked for from a little before the newest one known: the venue's clock and the order
-# in which trades become visible are not ours. Without any, a day back explains a position.
+# Trades are asked for from a little before the last time they were read: the venue's clock and the
+# order in which trades become visible are not ours. A new journal looks a day back.
 OVERLAP_MS = 60_000
 WINDOW_MS = 24 * 3_600_000
 MAX_QUESTIONS = 40  # orders asked for one by one in a pass
@@ -38,8 +38,8 @@ def fills_since_ms(
     journal: JournalReader, now_ms: int, questions: frozenset[Question] = frozenset()
 ) -> int:
     """Where the window of trades begins: wide enough to explain what is in question (P5)."""
-    last = journal.last_fill_ms()
-    since_ms = max(last - OVERLAP_MS, now_ms - WINDOW_MS) if last else now_ms - WINDOW_MS
+    read_ms = journal.trades_read_ms
+    since_ms = read_ms - OVERLAP_MS if read_ms else now_ms - WINDOW_MS
     for question in questions:
         position = journal.position(question.symbol)
         if position is not None:

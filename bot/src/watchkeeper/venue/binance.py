@@ -546,9 +546,14 @@ class BinanceUsdm:
         from aiohttp import ClientError  # noqa: PLC0415 - loaded with the session
         from ccxt.base.errors import BaseError  # noqa: PLC0415
 
-        await self._pacer.admit(
-            weight, protective=protective, patience_ms=self._config.request_timeout_ms // 2
-        )
+        try:
+            await self._pacer.admit(
+                weight, protective=protective, patience_ms=self._config.request_timeout_ms // 2
+            )
+        except VenueUnavailable as error:
+            if writing:  # it waited for our own budget and never left
+                raise NotSent(str(error)) from None
+            raise
         reply = Reply()
         token = last_reply.set(reply)
         try:
