@@ -248,7 +248,11 @@ OTHERS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("log_rotation", {"log_rotation_size": "20 MB"}, ["log_rotation_size is '20 MB'", "20M"]),
     ("log_rotation", {"log_rotation_count": 0}, ["log_rotation_count is 0"]),
     ("health_check", {"health_check_timeout_s": 30}, ["health_check_timeout_s is 30"]),
-    ("health_check", {"health_check_interval_s": 1}, ["health_check_interval_s is 1"]),
+    (
+        "health_check",
+        {"health_check_interval_s": 4, "health_check_timeout_s": 2},
+        ["health_check_interval_s is 4"],
+    ),
 ]
 
 

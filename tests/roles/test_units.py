@@ -123,6 +123,23 @@ def test_timers_fire_on_time(name: str) -> None:
     assert sections(UNITS[name])["Timer"]["AccuracySec"] == "1s"
 
 
+# The distribution's chrony has a sandbox of its own.
+SERVICES = [name for name in UNITS if name.endswith(".service") and name != "chrony.service"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_services_write_nowhere_but_where_they_must(name: str) -> None:
+    service = sections(UNITS[name])["Service"]
+    closed = {
+        "NoNewPrivileges": "yes",
+        "PrivateDevices": "yes",
+        "ProtectHome": "yes",
+        "ProtectSystem": "strict",
+    }
+    assert {key: service.get(key) for key in closed} == closed
+    assert service.get("User", "root") != "root" or name == "wk-logrotate.service"
+
+
 def test_oneshots_end() -> None:
     oneshots = {
         name: unit["Service"]
