@@ -44,7 +44,15 @@ from watchkeeper.execution.stops import Stops
 from watchkeeper.journal.store import Journal
 from watchkeeper.reconcile.apply import apply
 from watchkeeper.reconcile.belief import believe, fills_since_ms, look
-from watchkeeper.reconcile.model import CloseAtMarket, Plan, Policy, Question, RaiseAlert
+from watchkeeper.reconcile.model import (
+    CancelOrder,
+    CloseAtMarket,
+    PlaceStop,
+    Plan,
+    Policy,
+    Question,
+    RaiseAlert,
+)
 from watchkeeper.reconcile.plan import plan
 from watchkeeper.reconcile.protection import protects
 
@@ -458,6 +466,29 @@ def test_a_warm_and_a_cold_start_end_in_the_same_state(world: World) -> None:
                 )
             )
     assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("how", ["wrong size", "behind", "two"])
+def test_no_stop_goes_before_another_one_rests(how: str) -> None:
+    """The new stop is refused: whatever rests stays."""
+    world = World()
+    world.venue.amounts[BTC] = Decimal(2)
+    olds = [stop(1 if how == "wrong size" else 2, 97, client_id="wkS-alpha-1-1")]
+    if how == "two":
+        olds.append(stop(2, 96, client_id="wkS-alpha-1-2"))
+    for old in olds:
+        world.venue.orders[old.client_id] = old
+        world.orders.append(old)
+    world.positions.append(held(2, stop_price=dec(98), stop_client_id="wkS-alpha-1-1"))
+    world.venue.lose = lambda call, _order: "before" if call == "create" else ""
+    with bot_in(world) as bot:
+        done = bot.one_pass()
+        assert any(isinstance(a, PlaceStop) for step in done for a in step.actions)
+        assert any(isinstance(a, CancelOrder) for step in done for a in step.actions)
+        assert list(world.venue.stops(BTC)) == olds
+        world.venue.lose = lambda _call, _order: ""
+        bot.one_pass()
+        assert [(s.quantity, s.stop_price) for s in world.venue.stops(BTC)] == [(dec(2), dec(98))]
 
 
 @pytest.mark.parametrize("side", list(Side))
