@@ -91,8 +91,8 @@ def _debian(suite: str) -> Distribution:
     return Distribution(
         family="debian",
         keyring="/usr/share/keyrings/debian-archive-keyring.gpg",
-        mirror="http://deb.debian.org/debian",
-        security="http://deb.debian.org/debian-security",
+        mirror="http://mirror.example/debian",
+        security="http://mirror.example/debian-security",
         security_suite=f"{suite}-security",
         components="main",
     )
