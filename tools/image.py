@@ -91,8 +91,8 @@ def _debian(suite: str) -> Distribution:
     return Distribution(
         family="debian",
         keyring="/usr/share/keyrings/debian-archive-keyring.gpg",
-        mirror="http://mirror.example/debian",
-        security="http://mirror.example/debian-security",
+        mirror=os.environ.get("DEBIAN_MIRROR", ""),
+        security=os.environ.get("DEBIAN_SECURITY_MIRROR", ""),
         security_suite=f"{suite}-security",
         components="main",
     )
@@ -102,8 +102,8 @@ def _ubuntu(suite: str) -> Distribution:
     return Distribution(
         family="ubuntu",
         keyring="/usr/share/keyrings/ubuntu-archive-keyring.gpg",
-        mirror="http://archive.ubuntu.com/ubuntu",
-        security="http://security.ubuntu.com/ubuntu",
+        mirror=os.environ.get("UBUNTU_MIRROR", ""),
+        security=os.environ.get("UBUNTU_SECURITY_MIRROR", ""),
         security_suite=f"{suite}-security",
         components="main universe",
     )
@@ -129,7 +129,22 @@ def _as_root(*command: str) -> list[str]:
 
 
 def builder_mirrors(distribution: Distribution) -> tuple[str, str]:
-    """Main and security mirror: the builder's own where it runs the same distribution."""
+    """Main and security mirror: the builder's own, or those the environment names.
+
+    Raises:
+        BuildError: this machine runs another distribution and the environment names none.
+    """
+    mirror, security = _mirrors(distribution)
+    if not mirror or not security:
+        name = distribution.family.upper()
+        raise BuildError(
+            f"where are the packages of {distribution.family}? This machine runs another "
+            f"distribution: set {name}_MIRROR and {name}_SECURITY_MIRROR to the URLs of its mirrors"
+        )
+    return mirror, security
+
+
+def _mirrors(distribution: Distribution) -> tuple[str, str]:
     mirror, security = distribution.mirror, distribution.security
     try:
         release = dict(
