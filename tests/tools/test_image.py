@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from tools import image
 
@@ -36,5 +38,11 @@ def test_a_new_package_a_mirror_or_a_ca_give_a_new_name(monkeypatch: pytest.Monk
 
 
 def test_sources_name_updates_and_security() -> None:
-    lines = image.sources_list("noble", image.DISTRIBUTIONS["noble"]).splitlines()
+    noble = dataclasses.replace(
+        image.DISTRIBUTIONS["noble"],
+        family="elsewhere",
+        mirror="http://mirror.example/ubuntu",
+        security="http://mirror.example/ubuntu",
+    )
+    lines = image.sources_list("noble", noble).splitlines()
     assert [line.split()[2] for line in lines] == ["noble", "noble-updates", "noble-security"]
