@@ -17,7 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(arguments) == 2 and arguments[0] == "run" and not arguments[1].startswith("-"):
         # Nothing of what imports leave behind is garbage; the runner turns it on again.
         gc.disable()
-        from watchkeeper.programs.runner import PROGRAMS, run  # noqa: PLC0415
+        from watchkeeper.programs.runner import run  # noqa: PLC0415
+        from watchkeeper.watch.heartbeat import PROGRAMS  # noqa: PLC0415
 
         if arguments[1] in PROGRAMS:
             return run(arguments[1])

@@ -15,7 +15,7 @@ from bot.tests.support.waiting import eventually_async
 
 from watchkeeper.domain.model import Tick
 from watchkeeper.market.client import LatestTicks, watch_ticks
-from watchkeeper.market.frames import MAX_FRAME, encode_frame
+from watchkeeper.market.frames import MAX_FRAME, FrameError, encode_frame, read_frame
 from watchkeeper.market.server import TickServer
 
 
@@ -148,6 +148,14 @@ async def test_rubbish_makes_the_client_connect_again(tmp_path: Path, rubbish: b
     async with contextlib.aclosing(watch_ticks(path)) as ticks:
         assert (await anext(ticks)).last == 5
     server.close()
+
+
+@pytest.mark.parametrize("length", [0, MAX_FRAME + 1, 2**32 - 1])
+async def test_an_impossible_length_is_not_waited_for(length: int) -> None:
+    reader = asyncio.StreamReader()
+    reader.feed_data(length.to_bytes(4, "big") + b"x")
+    with pytest.raises(FrameError, match=f"{length} bytes"):
+        await asyncio.wait_for(read_frame(reader), 5)
 
 
 async def test_the_socket_is_for_owner_and_group_only(server: TickServer, tmp_path: Path) -> None:

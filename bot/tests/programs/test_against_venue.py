@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -34,20 +35,56 @@ PRICE = 50_000
 
 @pytest.fixture
 def venue(tmp_path: Path) -> Iterator[PaperVenue]:
+    """A venue of the test's own, to be killed; its market moves."""
     with PaperVenue(tmp_path / "venue", paused=False) as venue:
         yield venue
 
 
+class Account(NamedTuple):
+    """An account of the test's own at a venue that all tests of this module share."""
+
+    venue: PaperVenue
+    alias: str
+
+    def client(self) -> RawClient:
+        return RawClient(self.venue, self.alias)
+
+
+@pytest.fixture(scope="module")
+def still_venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PaperVenue]:
+    with PaperVenue(tmp_path_factory.mktemp("still"), account=None) as venue:
+        yield venue
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def account(still_venue: PaperVenue) -> Iterator[Account]:
+    """BTC stands at 50,000, nothing is wrong with the venue."""
+    still_venue.admin.clear_faults()
+    still_venue.admin.price(PRICE, mark=PRICE)
+    alias = f"TEST{next(_numbers):04d}"
+    still_venue.admin.open_account(alias)
+    yield Account(still_venue, alias)
+    still_venue.admin.clear_faults()
+
+
 def configure(
-    tree: BotTree, venue: PaperVenue, extra: str = "", *, max_age_ms: int = 60_000
+    tree: BotTree,
+    venue: PaperVenue,
+    extra: str = "",
+    *,
+    alias: str = "ALPHA01",
+    max_age_ms: int = 60_000,
 ) -> None:
-    """Settings and secrets for ``venue``."""
+    """Settings and secrets for an account at ``venue``."""
     tree.write_config(extra, ca_file=str(venue.ca_path))
     text = tree.paths.config.read_text()
     text = text.replace("[venue]\n", f'[venue]\naddress = "127.0.0.1:{venue.port}"\n')
     text = text.replace("max_age_ms = 60000", f"max_age_ms = {max_age_ms}")
     tree.paths.config.write_text(text)
-    credentials = venue.credentials()
+    credentials = venue.credentials(alias)
     tree.write_secrets(
         tree.paths.trading_env,
         WATCHKEEPER_API_KEY=credentials["apiKey"],
@@ -132,11 +169,9 @@ daily_loss_limit = 100
 
 
 @pytest.fixture
-def risk(bot_tree: BotTree, venue: PaperVenue) -> Iterator[BotTree]:
-    """Risk runs at a still market with BTC at 50,000."""
-    venue.admin.pause()
-    venue.admin.price(PRICE, mark=PRICE)
-    configure(bot_tree, venue, STRATEGY + RISK)
+def risk(bot_tree: BotTree, account: Account) -> Iterator[BotTree]:
+    """Risk runs at a still market."""
+    configure(bot_tree, account.venue, STRATEGY + RISK, alias=account.alias)
     process = bot_tree.start("risk")
     bot_tree.wait_state("risk", "READY")
     yield bot_tree
@@ -149,9 +184,9 @@ def protection(tree: BotTree) -> Any:
 
 
 def test_risk_sees_positions_and_stops_of_whoever_made_them(
-    risk: BotTree, venue: PaperVenue
+    risk: BotTree, account: Account
 ) -> None:
-    client = RawClient(venue)
+    client = account.client()
     client.order("BUY", "0.01")
     eventually(lambda: protection(risk) == {BTC: "unprotected"})
     client.stop("SELL", 49_000, "0.005")
@@ -161,69 +196,73 @@ def test_risk_sees_positions_and_stops_of_whoever_made_them(
     assert beat is not None
     assert beat.progress["unprotected_positions"] == 0
     assert beat.progress["unprotected_ms"][BTC] > 0
-    venue.admin.hand_close("BTCUSDT")
+    account.venue.admin.hand_close("BTCUSDT", alias=account.alias)
     eventually(lambda: protection(risk) == {})
     client.close()
     assert is_halted(risk.paths) is None
 
 
 def test_risk_pages_for_an_unprotected_position_and_halts_at_the_deadline(
-    risk: BotTree, venue: PaperVenue
+    risk: BotTree, account: Account
 ) -> None:
-    venue.admin.hand_order("BTCUSDT", "SELL", "0.01")
+    account.venue.admin.hand_order("BTCUSDT", "SELL", "0.01", alias=account.alias)
     eventually(lambda: "position-unprotected" in alert_ids(risk))
     beat = risk.wait_state("risk", "HALTED")
     assert "has had no valid stop" in beat.error
     assert "(by risk)" in str(is_halted(risk.paths))
     eventually(lambda: "bot-halted" in alert_ids(risk))
     assert all(a.severity.value == "page" for a in alerts(risk))
-    assert not [e for e in venue.events("request") if e["method"] != "GET" and e.get("account")], (
-        "risk sends no order"
-    )
+    assert not [
+        e
+        for e in account.venue.events("request")
+        if e["method"] != "GET" and e.get("account") == account.alias
+    ], "risk sends no order"
 
 
-def test_risk_halts_on_the_days_loss(risk: BotTree, venue: PaperVenue) -> None:
-    client = RawClient(venue)
+def test_risk_halts_on_the_days_loss(risk: BotTree, account: Account) -> None:
+    client = account.client()
     client.order("BUY", "0.05")
     client.stop("SELL", 30_000, "0.05")
     client.close()
     eventually(lambda: protection(risk) == {BTC: "protected"})
-    venue.admin.price(PRICE - 5_000, mark=PRICE - 5_000)
+    account.venue.admin.price(PRICE - 5_000, mark=PRICE - 5_000)
     risk.wait_state("risk", "HALTED")
     assert is_halted(risk.paths)
     eventually(lambda: "risk-daily-loss" in alert_ids(risk))
 
 
-def test_a_loss_already_taken_counts_after_a_restart(bot_tree: BotTree, venue: PaperVenue) -> None:
-    venue.admin.pause()
-    venue.admin.price(PRICE, mark=PRICE)
-    client = RawClient(venue)
+def test_a_loss_already_taken_counts_after_a_restart(bot_tree: BotTree, account: Account) -> None:
+    client = account.client()
     client.order("BUY", "0.1")
-    venue.admin.price(PRICE - 2_000, mark=PRICE - 2_000)
+    account.venue.admin.price(PRICE - 2_000, mark=PRICE - 2_000)
     client.order("SELL", "0.1")
     client.close()
-    configure(bot_tree, venue, STRATEGY + RISK)
+    configure(bot_tree, account.venue, STRATEGY + RISK, alias=account.alias)
     process = bot_tree.start("risk")
     bot_tree.wait_state("risk", "HALTED")
     eventually(lambda: "risk-daily-loss" in alert_ids(bot_tree))
     assert bot_tree.stop(process) == 0
 
 
-def test_a_failed_read_is_no_answer(risk: BotTree, venue: PaperVenue) -> None:
+def test_a_failed_read_is_no_answer(risk: BotTree, account: Account) -> None:
     """A venue that does not tell the positions is not a venue without any."""
-    client = RawClient(venue)
+    client = account.client()
     client.order("BUY", "0.01")
     client.stop("SELL", 49_000, "0.01")
     client.close()
     eventually(lambda: protection(risk) == {BTC: "protected"})
-    fault = venue.admin.fault(
-        "respond", times=None, match={"path": "/fapi/v1/openAlgoOrders"}, status=503, body={}
+    fault = account.venue.admin.fault(
+        "respond",
+        times=None,
+        match={"path": "/fapi/v1/openAlgoOrders", "account": account.alias},
+        status=503,
+        body={},
     )
     beat = risk.wait_state("risk", "DEGRADED")
     assert beat.error.startswith("venue: ")
-    eventually(lambda: venue.admin.hits(fault) > 5)
+    eventually(lambda: account.venue.admin.hits(fault) > 5)
     assert protection(risk) == {BTC: "protected"}
-    venue.admin.clear_faults()
+    account.venue.admin.clear_faults()
     risk.wait_state("risk", "READY")
     assert is_halted(risk.paths) is None
     assert "position-unprotected" not in alert_ids(risk)
@@ -239,10 +278,10 @@ def doctor(tree: BotTree) -> tuple[int, dict[str, tuple[str, str]]]:
     return done.returncode, {d["subject"]: (d["status"], d["text"]) for d in found}
 
 
-def test_doctor_examines_clock_latency_and_key(bot_tree: BotTree, venue: PaperVenue) -> None:
-    configure(bot_tree, venue, STRATEGY)
+def test_doctor_examines_clock_latency_and_key(bot_tree: BotTree, account: Account) -> None:
+    configure(bot_tree, account.venue, STRATEGY, alias=account.alias)
     status, found = doctor(bot_tree)
-    assert found["account"] == ("ok", "ALPHA01")
+    assert found["account"] == ("ok", account.alias)
     assert found["venue clock"][0] == "ok"
     assert found["latency"][1].startswith("round trip ")
     assert found["sqlite"][0] == "ok"
@@ -252,8 +291,8 @@ def test_doctor_examines_clock_latency_and_key(bot_tree: BotTree, venue: PaperVe
     assert "mend: systemctl status wk-clock.timer" in text
 
 
-def test_doctor_names_a_wrong_key(bot_tree: BotTree, venue: PaperVenue) -> None:
-    configure(bot_tree, venue, STRATEGY)
+def test_doctor_names_a_wrong_key(bot_tree: BotTree, account: Account) -> None:
+    configure(bot_tree, account.venue, STRATEGY, alias=account.alias)
     bot_tree.write_secrets(
         bot_tree.paths.trading_env,
         WATCHKEEPER_API_KEY="not-a-key-anybody-knows",
@@ -284,18 +323,18 @@ def test_doctor_stops_before_the_venue_when_settings_are_wrong(bot_tree: BotTree
 
 
 async def test_exposure_reads_positions_and_their_stops_at_a_tenth_of_the_weight(
-    venue: PaperVenue, bot_tree: BotTree
+    account: Account, bot_tree: BotTree
 ) -> None:
     from watchkeeper.config import load_config, load_secrets
     from watchkeeper.venue.factory import open_venue
     from watchkeeper.venue.protocol import Missing
 
-    client = RawClient(venue)
+    client = account.client()
     client.order("BUY", "0.01")
     client.stop("SELL", 1_000, "0.01")
     client.stop("BUY", 900_000, "0.01", symbol="ETHUSDT", reduceOnly="false")
     client.close()
-    configure(bot_tree, venue, STRATEGY)
+    configure(bot_tree, account.venue, STRATEGY, alias=account.alias)
     port = open_venue(load_config(bot_tree.paths.config), load_secrets(bot_tree.paths.trading_env))
     try:
         await port.connect()
@@ -308,8 +347,12 @@ async def test_exposure_reads_positions_and_their_stops_at_a_tenth_of_the_weight
         assert len(seen.fills) == 1
         quiet = await port.exposure()
         assert quiet.fills == ()
-        venue.admin.fault(
-            "respond", times=None, match={"path": "/fapi/v3/positionRisk"}, status=503, body={}
+        account.venue.admin.fault(
+            "respond",
+            times=None,
+            match={"path": "/fapi/v3/positionRisk", "account": account.alias},
+            status=503,
+            body={},
         )
         blind = await port.exposure()
         assert isinstance(blind.positions, Missing)

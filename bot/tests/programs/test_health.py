@@ -12,8 +12,7 @@ from bot.tests.support.beats import write_beat
 from bot.tests.support.bot_tree import BotTree
 from bot.tests.support.waiting import eventually
 
-from watchkeeper.watch.heartbeat import State
-from watchkeeper.watch.overview import PROGRAMS
+from watchkeeper.watch.heartbeat import PROGRAMS, State
 
 
 @pytest.fixture

@@ -83,16 +83,19 @@ def test_alerts_reach_log_and_channel_and_survive_a_failing_one(
     assert webhook.letters[0]["title"] == "[page] alpha: bot-halted"
     assert "docs/runbooks/bot-halted.md" in webhook.letters[0]["message"]
 
+    raise_alert(bot_tree, AlertId.BOT_HALTED, "the same again")
+    eventually(lambda: len(logged(bot_tree, "alert")) == 2)
+
     webhook.well = False
     raise_alert(bot_tree, AlertId.POSITION_UNPROTECTED, "second", symbol="BTC/USDT:USDT")
     eventually(lambda: webhook.refused >= 1)
     beat = bot_tree.wait_state("notifier", "DEGRADED")
     assert "takes no alerts" in beat.error
-    eventually(lambda: len(logged(bot_tree, "alert")) == 2, what="the log waits for nobody")
+    eventually(lambda: len(logged(bot_tree, "alert")) == 3, what="the log waits for nobody")
 
     webhook.well = True
     eventually(lambda: len(webhook.letters) == 2)
-    assert "position-unprotected" in webhook.letters[1]["title"]
+    assert "position-unprotected" in webhook.letters[1]["title"], "a case is told once"
     bot_tree.wait_state("notifier", "READY")
     assert bot_tree.stop(process) == 0
 

@@ -60,6 +60,7 @@ class TestMeanReversion:
 
     def test_holds_while_away_from_the_mean(self) -> None:
         assert replay(self.build(), [*WAVE, 97], Side.BUY)[-1] is None
+        assert replay(self.build(), [*WAVE, 103], Side.SELL)[-1] is None
 
     def test_no_short_when_not_allowed(self) -> None:
         assert actions(replay(self.build(allow_short=False), [*WAVE, 103])) == []

@@ -10,8 +10,7 @@ import msgspec
 from watchkeeper.files import write_atomically
 from watchkeeper.paths import Paths
 from watchkeeper.watch.clock import now_ms
-from watchkeeper.watch.heartbeat import Beat, State
-from watchkeeper.watch.overview import PROGRAMS
+from watchkeeper.watch.heartbeat import PROGRAMS, Beat, State
 
 
 def write_beat(

@@ -36,6 +36,7 @@ class _Feed:
         self._server = TickServer(context.paths.market_socket)
         self._latest: dict[str, int] = {}  # symbol -> last venue timestamp
         self._since_ms = 0
+        self._opened_ms = 0
         self._reopen = asyncio.Event()
         self._stale_since_ms: int | None = None
         self._told: set[str] = set()
@@ -45,7 +46,7 @@ class _Feed:
         await self._server.start()  # clients may wait here while the venue is away
         if not await connect(self._context, self._venue):
             return
-        self._since_ms = self._venue.now_ms()
+        self._since_ms = self._opened_ms = self._venue.now_ms()
         self._context.heartbeat.update(error="")
         await self._context.until_stopped(self._follow(), self._judge(), self._keep_clock())
 
@@ -60,6 +61,7 @@ class _Feed:
             await asyncio.Event().wait()
         while True:
             self._reopen.clear()
+            self._opened_ms = self._venue.now_ms()
             pump = asyncio.create_task(self._pump())
             reopen = asyncio.create_task(self._reopen.wait())
             try:
@@ -84,7 +86,6 @@ class _Feed:
 
     async def _judge(self) -> None:
         max_age_ms = self._context.config.data.max_age_ms
-        last_reopen_ms = self._since_ms
         while True:
             now_ms = self._venue.now_ms()
             fresh = assess(
@@ -95,8 +96,9 @@ class _Feed:
                 max_age_ms=max_age_ms,
             )
             self._tell(fresh, now_ms)
-            if fresh.stale and now_ms - last_reopen_ms > max_age_ms:
-                last_reopen_ms = now_ms
+            # Streams just opened get their time to speak.
+            if fresh.stale and now_ms - self._opened_ms > max_age_ms:
+                self._opened_ms = now_ms
                 self._context.log.warning("streams_reopened", silent=list(fresh.stale))
                 self._reopen.set()
             await asyncio.sleep(JUDGE_S)

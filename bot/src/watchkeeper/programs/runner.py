@@ -30,7 +30,6 @@ from watchkeeper.watch.heartbeat import Heartbeat, State
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-PROGRAMS = ("feed", "strategy", "executor", "risk", "notifier", "health")
 RECHECK_S = 2.0  # how often a program in CONFIG_ERROR looks at the files
 ERROR_BEAT_MS = 1000  # its heartbeat: the setting may be what is wrong
 COLLECT_AFTER_S = 5.0  # garbage: not while a program starts, when there is none

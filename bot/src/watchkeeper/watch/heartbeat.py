@@ -18,6 +18,8 @@ import msgspec
 from watchkeeper.files import write_atomically
 from watchkeeper.watch.clock import now_ms
 
+PROGRAMS = ("feed", "strategy", "executor", "risk", "notifier", "health")
+
 
 class State(StrEnum):
     """What a program says about itself."""
@@ -133,5 +135,5 @@ def read_beat(path: Path) -> Beat | None:
 
 def read_beats(directory: Path) -> dict[str, Beat]:
     """All readable heartbeats of a bot, by program."""
-    beats = (read_beat(path) for path in sorted(directory.glob("[!.]*.json")))
+    beats = (read_beat(path) for path in sorted(directory.glob("*.json")))
     return {beat.program: beat for beat in beats if beat is not None}

@@ -15,12 +15,11 @@ import msgspec
 from watchkeeper.paths import Paths
 from watchkeeper.watch.alerts import Alert
 from watchkeeper.watch.clock import now_ms, read_verdict
-from watchkeeper.watch.heartbeat import Beat, State, read_beats
+from watchkeeper.watch.heartbeat import PROGRAMS, Beat, State, read_beats
 from watchkeeper.watch.host import Disk, Memory, Unit, disk_of, memory_of, units
 from watchkeeper.watch.latch import is_halted
 from watchkeeper.watch.supervisor import TIMEOUT_S, Process, SupervisorDown, processes
 
-PROGRAMS = ("feed", "strategy", "executor", "risk", "notifier", "health")
 LOST_MS = 30_000  # a heartbeat older than this is lost
 ALERTS_SHOWN = 50
 ALERTS_AGE_MS = 24 * 3600 * 1000
