@@ -211,6 +211,25 @@ async def test_a_fill_booked_while_the_venue_is_read_makes_that_reading_void(des
     assert desk.alerts == []
 
 
+async def test_a_stop_moved_while_the_venue_is_read_makes_that_reading_void(desk: Desk) -> None:
+    """The list shows the old stop alone: the position only looks bare."""
+    await desk.start()
+    desk.intend()
+    await protected(desk)
+    await desk.executor.reconcile()
+    desk.venue.marks[BTC] = Decimal(110)
+
+    async def move_meanwhile() -> None:
+        desk.venue.before_snapshot = None
+        await desk.executor._trail_one(BTC, Decimal(110))
+
+    desk.venue.before_snapshot = move_meanwhile
+    await desk.executor.reconcile()
+    moved = [o.stop_price for o in desk.venue.sent if o.kind is OrderKind.STOP]
+    assert moved == [Decimal(98), dec("107.8")]
+    assert [s.stop_price for s in desk.stops()] == [dec("107.8")]
+
+
 async def test_a_slow_reading_does_not_hold_up_a_stop(desk: Desk) -> None:
     await desk.start()
     answer = asyncio.Event()
@@ -480,6 +499,11 @@ async def test_an_intent_delivered_twice_is_sent_once(desk: Desk) -> None:
     desk.executor._consider(intent)
     await desk.settle()
     desk.executor._consider(intent)
+    await desk.settle()
+    desk.intend(Side.SELL, action="exit")
+    await desk.settle()
+    assert desk.journal.positions() == ()
+    desk.executor._consider(intent)  # nothing but its id speaks against it now
     await desk.settle()
     assert len(desk.venue.entries_sent) == 1
 
