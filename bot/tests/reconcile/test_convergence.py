@@ -77,6 +77,7 @@ class Bot:
         self.venue = venue
         self.policy = policy
         self.alerts: list[str] = []
+        self.about: list[dict[str, object]] = []
         self.stops = Stops(
             journal,
             venue,
@@ -89,8 +90,9 @@ class Bot:
     def _alarm(
         self, alert_id: str, summary: str, *, severity: str | None = None, **fields: object
     ) -> None:
-        del summary, severity, fields
+        del summary, severity
         self.alerts.append(alert_id)
+        self.about.append({k: v for k, v in fields.items() if k in ("symbol", "client_id")})
 
     def look_and_plan(self, questions: frozenset[Question] = frozenset()) -> Plan:
         now_ms = self.venue.now_ms()
@@ -466,6 +468,20 @@ def test_a_warm_and_a_cold_start_end_in_the_same_state(world: World) -> None:
                 )
             )
     assert ends[0] == ends[1]
+
+
+def test_an_alert_says_what_it_is_about_so_that_repeats_are_known() -> None:
+    world = World(orders=[order(created_ms=AGO_MS)])
+    world.venue.amounts[BTC] = Decimal(5)
+    world.venue.marks[BTC] = dec(70)
+    with bot_in(world) as bot:
+        bot.one_pass()
+    told = dict(zip(bot.alerts, bot.about, strict=True))
+    assert told == {
+        "order-unknown": {"client_id": "wkE-alpha-1-1"},
+        "position-external": {"symbol": BTC},
+        "position-underwater-no-stop": {"symbol": BTC},
+    }
 
 
 @pytest.mark.parametrize("how", ["wrong size", "behind", "two"])

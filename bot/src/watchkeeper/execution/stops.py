@@ -96,7 +96,8 @@ class Stops:
                 "order-rejected",
                 f"the venue refused the stop of {order.symbol}: {error}",
                 severity="page",
-                client_id=order.client_id,
+                symbol=order.symbol,  # not its id: the next attempt has another one
+                order=order.client_id,
                 code=error.code,
             )
             return False
@@ -293,6 +294,7 @@ class Stops:
                 "position-underwater-no-stop",
                 f"{position.symbol}: {loss:.1f} % under water, its stop {stop_price} would fire",
                 row="P16",
+                symbol=position.symbol,
             )
             return
         await self.close(position, f"its stop {stop_price} was already through the market")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from watchkeeper.domain.client_id import decode
 from watchkeeper.domain.model import Fill, Order, Position
 from watchkeeper.journal.store import Journal
 from watchkeeper.reconcile.model import (
@@ -100,7 +101,13 @@ async def apply(
     )
     for action in plan.actions:
         if isinstance(action, RaiseAlert):
-            alarm(action.alert, f"{action.subject}: {action.why}", row=action.row)
+            alarm(
+                action.alert,
+                f"{action.subject}: {action.why}",
+                row=action.row,
+                # By these two names repeated alerts about one thing are told from others.
+                **{"client_id" if decode(action.subject) else "symbol": action.subject},
+            )
 
 
 def _believe(action: Action, journal: Journal) -> None:
