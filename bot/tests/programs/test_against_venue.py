@@ -244,7 +244,8 @@ def test_a_loss_already_taken_counts_after_a_restart(bot_tree: BotTree, account:
     assert bot_tree.stop(process) == 0
 
 
-def test_a_failed_read_is_no_answer(risk: BotTree, account: Account) -> None:
+@pytest.mark.parametrize("path", ["/fapi/v1/openAlgoOrders", "/fapi/v3/positionRisk"])
+def test_a_failed_read_is_no_answer(risk: BotTree, account: Account, path: str) -> None:
     """A venue that does not tell the positions is not a venue without any."""
     client = account.client()
     client.order("BUY", "0.01")
@@ -254,7 +255,7 @@ def test_a_failed_read_is_no_answer(risk: BotTree, account: Account) -> None:
     fault = account.venue.admin.fault(
         "respond",
         times=None,
-        match={"path": "/fapi/v1/openAlgoOrders", "account": account.alias},
+        match={"path": path, "account": account.alias},
         status=503,
         body={},
     )

@@ -95,7 +95,7 @@ def test_alerts_reach_log_and_channel_and_survive_a_failing_one(
 
     webhook.well = True
     eventually(lambda: len(webhook.letters) == 2)
-    assert "position-unprotected" in webhook.letters[1]["title"], "a case is told once"
+    assert webhook.letters[1]["title"] == "[page] alpha: position-unprotected", "told once"
     bot_tree.wait_state("notifier", "READY")
     assert bot_tree.stop(process) == 0
 
