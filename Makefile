@@ -28,10 +28,10 @@ test-fast: bootstrap ## Tests without a host (3 min; PYTEST_ARGS='-k name' for s
 crash-kills: bootstrap ## kill -9 of the executor in each of its windows, judged by the venue's log (2 min)
 	@$(VENV)/python -m bench.crash --workers $(WORKERS)
 
-test: lint test-fast crash-kills hosts ## What CI runs: linters, fast tests, kills, core host scenarios (40 min)
+test: hosts lint test-fast crash-kills ## What CI runs: linters, fast tests, kills, core host scenarios (40 min)
 	@$(VENV)/python tools/scenarios.py core
 
-test-full: lint test-fast crash-kills hosts ## Every scenario on every platform, resumable; table in docs/test-results/
+test-full: hosts lint test-fast crash-kills ## Every scenario on every platform, resumable; table in docs/test-results/
 	@$(VENV)/python tools/scenarios.py full
 
 molecule: hosts ## One scenario on a fresh host: make molecule SCENARIO=default [PLATFORM=trixie]

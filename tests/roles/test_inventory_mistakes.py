@@ -80,7 +80,10 @@ MISTAKES: dict[str, tuple[Callable[[Bots], None], list[str]]] = {
         ["bots[1] (beta)", "unknown key 'risk'", "config"],
     ),
     "capital-in-slot": (put("0.slot", "Blue"), ["bots[0].slot (alpha) is 'Blue'"]),
-    "mode-forgotten": (drop("0.mode"), ["bots[0].mode (alpha)", "mode: paper or mode: live"]),
+    "mode-forgotten": (
+        drop("0.mode"),
+        ["bots[0].mode (alpha) is missing", "mode: paper or mode: live"],
+    ),
     "live-on-local": (
         put("0.mode", "live"),
         ["bots[0].mode (alpha) is live", "bot_environment is local", "inventory/production"],
@@ -126,6 +129,14 @@ MISTAKES: dict[str, tuple[Callable[[Bots], None], list[str]]] = {
         ["bots[2].program (ours)", "absolute path"],
     ),
     "program-as-text": (put("2.program.command", "/usr/bin/sleep 1"), ["bots[2].program (ours)"]),
+    "program-timeout-too-long": (
+        put("2.program.health_timeout_s", 60),
+        ["bots[2].program (ours)", "health_timeout_s (above 0, at most 15)"],
+    ),
+    "program-timeout-in-words": (
+        put("2.program.health_timeout_s", "5s"),
+        ["bots[2].program (ours)", "health_timeout_s"],
+    ),
     "program-with-settings": (
         put("2.config", {"risk": {}}),
         ["bots[2] (ours) has program and also config"],

@@ -1,4 +1,7 @@
-"""An operator's likeliest mistakes stop the run before anything changes and name the variable."""
+"""An operator's ten likeliest mistakes stop the run before anything changes and name the variable.
+
+The whole list of what is checked, without a host: tests/roles/test_inventory_mistakes.py.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,6 @@ def good() -> Bots:
     ]
 
 
-def no_bots(bots: Bots) -> None:
-    bots.clear()
-
-
 def capital_name(bots: Bots) -> None:
     bots[0]["name"] = "Alpha-1"
 
@@ -53,10 +52,6 @@ def live_on_a_local_inventory(bots: Bots) -> None:
 
 def forgotten_mode(bots: Bots) -> None:
     del bots[0]["mode"]
-
-
-def certificate_elsewhere(bots: Bots) -> None:
-    bots[0]["paper_ca"] = "/nowhere/ca.pem"
 
 
 def empty_secret(bots: Bots) -> None:
@@ -79,36 +74,17 @@ def misspelt_setting(bots: Bots) -> None:
     bots[1]["config"]["risk"] = {"order_quote_valu": 100}
 
 
-def order_above_its_limit(bots: Bots) -> None:
-    bots[0]["config"]["risk"] = {"order_quote_value": 9000, "max_position_quote_value": 5000}
-
-
-def unknown_strategy(bots: Bots) -> None:
-    bots[0]["config"]["strategies"] = [
-        {"name": "x", "plugin": "mean_reversal", "symbols": ["BTC/USDT:USDT"]}
-    ]
-
-
-def memory_in_words(bots: Bots) -> None:
-    bots[0]["limits"]["memory_max"] = "1 gigabyte"
-
-
 MISTAKES: list[tuple[Callable[[Bots], None], str]] = [
-    (no_bots, "bots must be a list"),
     (capital_name, "bots[0].name is 'Alpha-1'"),
     (name_twice, "bots: the name 'alpha' is used twice"),
     (setting_one_level_too_high, "bots[1] (beta) has the unknown key 'strategies'"),
     (live_on_a_local_inventory, "bots[0].mode (alpha) is live"),
-    (forgotten_mode, "bots[0].mode (alpha) is 'missing'"),
-    (certificate_elsewhere, "bots[0].paper_ca (alpha): '/nowhere/ca.pem'"),
-    (empty_secret, "bots[1].secrets.api_secret (beta) is undefined or empty"),
+    (forgotten_mode, "bots[0].mode (alpha) is missing"),
+    (empty_secret, "bots[1].secrets.api_secret (beta) is missing, empty"),
     (placeholder_key, "bots[0].secrets.api_key (alpha) still holds a placeholder"),
     (shared_key, "bots[1].secrets.api_key (beta) is the same as that of bot 'alpha'"),
     (shared_port, "bots[1].config.health.port (beta) is 8700"),
     (misspelt_setting, "order_quote_valu"),
-    (order_above_its_limit, "bots[0] (alpha): config.risk.order_quote_value"),
-    (unknown_strategy, "bots[0] (alpha): config.strategies[0].plugin: 'mean_reversal'"),
-    (memory_in_words, "bots[0].limits.memory_max (alpha) is '1 gigabyte'"),
 ]
 
 

@@ -60,7 +60,7 @@ def main(source: Path) -> int:
     except ImportError as error:
         print(
             f"The settings cannot be checked: {error} in {sys.executable}. "
-            "Run Ansible from the project's environment: make python, then .venv/bin/..."
+            "Run Ansible from the project's environment: make bootstrap, then .venv/bin/..."
         )
         return 1
     print("\n".join(f"{line}. Correct it in the inventory's bots." for line in found), end="")

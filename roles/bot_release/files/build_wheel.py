@@ -41,7 +41,7 @@ def build(source: Path, destination: Path) -> dict[str, str]:
             raise SystemExit(
                 f"{source}: the wheel cannot be built with {sys.executable}:\n"
                 f"{done.stdout[-2000:]}{done.stderr[-2000:]}\n"
-                "Run Ansible from the project's environment: make python, then .venv/bin/..."
+                "Run Ansible from the project's environment: make bootstrap, then .venv/bin/..."
             )
         (wheel,) = Path(scratch).glob("*.whl")
         sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
