@@ -17,6 +17,14 @@ def test_check_mode_finds_nothing_to_change(second_check: Run) -> None:
     assert second_check.code == 0, second_check.output
     assert second_check.recap["changed"] == 0, second_check.output
     assert second_check.recap["failed"] == 0
+    assert "not in the inventory" not in second_check.output
+
+
+def test_a_bot_taken_out_of_the_inventory_goes_on_and_is_named() -> None:
+    run = playbook('--extra-vars={"bots": []}', name="playbooks/verify.yml")
+    assert run.code == 0, run.output
+    for slot in ("alpha-blue", "beta-blue", "foreign-blue"):
+        assert f"systemctl disable --now supervisord@{slot}" in " ".join(run.output.split())
 
 
 def test_a_changed_secret_is_noticed_without_being_shown(second_check: Run) -> None:
