@@ -317,6 +317,21 @@ async def test_no_connection_means_never_sent(
         running.port = port
 
 
+async def test_a_connection_that_cannot_be_aborted_makes_no_crash_of_an_orderly_end(
+    paper: PaperVenue, open_adapter: Open, alias: str
+) -> None:
+    """asyncio's TLS transport before Python 3.12, when the other side has closed it already."""
+    venue = open_adapter(alias)
+    await venue.connect()
+
+    class Closed:
+        def abort(self) -> None:
+            raise AttributeError("'NoneType' object has no attribute '_abort'")
+
+    venue._session.session.connector._cleanup_closed_transports.append(Closed())
+    await venue.close()
+
+
 async def test_no_secret_in_any_message(paper: PaperVenue, venue: BinanceUsdm, alias: str) -> None:
     texts = []
     for status in (0, 400, 500):

@@ -257,7 +257,7 @@ def test_supervisors_word_on_a_program(paths: Paths, state: str, check: str) -> 
     assert check in troubles(verdict(paths, programs=programs))
 
 
-def test_a_program_that_a_person_stopped_is_no_failure(paths: Paths) -> None:
+def test_a_program_that_a_person_stopped_is_a_warning_and_wakes_nobody(paths: Paths) -> None:
     seen = overview(paths)
     programs = [
         judge_program(p.name, None, process(p.name, "STOPPED"), seen.at_ms)
@@ -265,7 +265,11 @@ def test_a_program_that_a_person_stopped_is_no_failure(paths: Paths) -> None:
         else p
         for p in seen.programs
     ]
-    assert troubles(verdict(paths, programs=programs)) == []
+    seen_now = verdict(paths, programs=programs)
+    assert troubles(seen_now) == ["stopped"]
+    (stopped,) = [result for result in seen_now.results if result.name == "stopped"]
+    assert (stopped.text, stopped.alert) == ("stopped by a person: feed, strategy", "")
+    assert seen_now.status is Severity.WARNING
 
 
 def test_more_than_five_starts_in_ten_minutes_are_a_crash_loop(paths: Paths) -> None:

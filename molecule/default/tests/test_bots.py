@@ -71,16 +71,20 @@ def test_health_check_reports_a_stopped_program(alpha: Bot) -> None:
     ready(alpha)
     alpha.sh("wk-ctl alpha stop feed")
     try:
-        verdict = eventually(
-            lambda: r if (r := alpha.host.run("watchkeeper check --bot alpha")).rc != 0 else None,
-            "the check notices",
-            deadline_s=90,
-        )
-        assert "feed" in verdict.stdout, verdict.stdout
+        verdict = alpha.host.run("watchkeeper check --bot alpha")
+        assert (verdict.rc, "stopped by a person: feed" in verdict.stdout) == (1, True), verdict
     finally:
         alpha.sh("wk-ctl alpha start feed")
     ready(alpha)
-    eventually(lambda: alpha.host.run("watchkeeper check --bot alpha").rc == 0, "all well again")
+
+    def well() -> bool:
+        verdict = alpha.host.run("watchkeeper check --bot alpha --json")
+        assert "critical" not in verdict.stdout, verdict
+        return verdict.rc == 0
+
+    eventually(well, "all well again")
+    log = alpha.sh("cat /var/log/watchkeeper/alpha/blue-feed.log")
+    assert '"crashed"' not in log, log[-2000:]
 
 
 def test_a_foreign_program_takes_a_bots_place(alpha: Bot) -> None:

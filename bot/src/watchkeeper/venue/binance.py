@@ -131,7 +131,10 @@ class BinanceUsdm:
             self._refreshing.cancel()
             with suppress(asyncio.CancelledError):
                 await self._refreshing
-        await self._session.close()
+        # Python before 3.12 fails to abort a TLS connection that the other side has just closed;
+        # aiohttp has let go of all of them by then. It must not make a crash of an orderly end.
+        with suppress(AttributeError):
+            await self._session.close()
 
     async def measure_clock(self) -> int:
         trips = []

@@ -92,12 +92,15 @@ Probe = Callable[[Surroundings], Trouble | None]
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the list. ``consecutive`` 0: as ``Thresholds.consecutive`` says."""
+    """One row of the list. ``consecutive`` 0: as ``Thresholds.consecutive`` says.
+
+    Without an alert nobody is woken: it is what a person did, shown so that it is not forgotten.
+    """
 
     name: str
     probe: Probe
     severity: Severity
-    alert: AlertId
+    alert: AlertId | None = None
     consecutive: int = 0
 
 
@@ -157,6 +160,11 @@ def _fatal(around: Surroundings) -> Trouble | None:
     ]
     found = [f"{name} is FATAL: supervisor gave up" for name in fatal] + loops
     return Trouble(", ".join(found)) if found else None
+
+
+def _stopped(around: Surroundings) -> Trouble | None:
+    stopped = [p.name for p in around.overview.programs if p.supervisor == "STOPPED"]
+    return Trouble(f"stopped by a person: {', '.join(stopped)}") if stopped else None
 
 
 def _heartbeats(around: Surroundings) -> Trouble | None:
@@ -343,6 +351,7 @@ _SUPERVISED = (
         alert=AlertId.BOT_CRASH_LOOP,
         consecutive=1,
     ),
+    Check(name="stopped", probe=_stopped, severity=Severity.WARNING, consecutive=1),
 )
 
 BOT_CHECKS: tuple[Check, ...] = (
@@ -470,7 +479,7 @@ def judge(
         failures=failures,
         needed=needed,
         since_ms=(before.since_ms if before is not None else None) or around.overview.at_ms,
-        alert=check.alert.value,
+        alert=check.alert.value if check.alert else "",
     )
 
 
