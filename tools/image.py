@@ -129,22 +129,9 @@ def _as_root(*command: str) -> list[str]:
 
 
 def builder_mirrors(distribution: Distribution) -> tuple[str, str]:
-    """Main and security mirror: the builder's own, or those the environment names.
-
-    Raises:
-        BuildError: this machine runs another distribution and the environment names none.
-    """
-    mirror, security = _mirrors(distribution)
-    if not mirror or not security:
-        name = distribution.family.upper()
-        raise BuildError(
-            f"where are the packages of {distribution.family}? This machine runs another "
-            f"distribution: set {name}_MIRROR and {name}_SECURITY_MIRROR to the URLs of its mirrors"
-        )
-    return mirror, security
-
-
-def _mirrors(distribution: Distribution) -> tuple[str, str]:
+    """Main and security mirror: the builder's own if it runs this distribution, else those that
+    the environment names (``DEBIAN_MIRROR``, ``DEBIAN_SECURITY_MIRROR``, ``UBUNTU_...``), else
+    none."""
     mirror, security = distribution.mirror, distribution.security
     try:
         release = dict(
@@ -162,15 +149,32 @@ def _mirrors(distribution: Distribution) -> tuple[str, str]:
         return mirror, security
     for line in targets.splitlines():
         uri, _, suite = line.rpartition(" ")
-        if suite == codename and not uri.startswith(("file:", "cdrom:", "copy:")):
+        uri = _first_of_list(uri)
+        if not uri.startswith(("http://", "https://")):
+            continue  # on this machine's disk: no guest reaches it
+        if suite == codename:
             mirror = uri.rstrip("/")
         elif suite == f"{codename}-security":
             security = uri.rstrip("/")
     return mirror, security
 
 
+def _first_of_list(uri: str) -> str:
+    """apt's ``mirror+file:`` names a file of mirrors, the best one first."""
+    if not uri.startswith("mirror+file:"):
+        return uri
+    try:
+        lines = Path(uri.removeprefix("mirror+file:").rstrip("/")).read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.split()[0] for line in lines if line.startswith("http")), "")
+
+
 def sources_list(suite: str, distribution: Distribution) -> str:
+    """The guest's sources; empty when no mirror is known, mmdebstrap has the distribution's own."""
     mirror, security = builder_mirrors(distribution)
+    if not mirror or not security:
+        return ""
     components = distribution.components
     return (
         f"deb {mirror} {suite} {components}\n"
