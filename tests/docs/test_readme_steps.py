@@ -38,6 +38,7 @@ class Operator:
                 **os.environ,
                 "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
                 "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
                 **variables,
             },
             stdin=subprocess.DEVNULL,
