@@ -82,7 +82,7 @@ def test_health_check_reports_a_stopped_program(alpha: Bot) -> None:
     def well() -> bool:
         verdict = alpha.host.run("watchkeeper check --bot alpha --json")
         assert "critical" not in verdict.stdout, verdict
-        return verdict.rc == 0
+        return bool(verdict.rc == 0)
 
     eventually(well, "all well again")
     log = alpha.sh("cat /var/log/watchkeeper/alpha/blue-feed.log")

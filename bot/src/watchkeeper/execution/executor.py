@@ -150,6 +150,7 @@ class Executor:
         self._to_protect: set[str] = set()
         self._entries_from_ms = 0
         self._balance_known = False
+        self.queue_error = ""  # why no intents can be read
         self._draining = False
         self._unread_since: float | None = None
         self._foreign_stops: frozenset[str] = frozenset()  # symbols that others' stops protect
@@ -505,7 +506,9 @@ class Executor:
             worked = False
             try:
                 worked = self._take_intents() | self._take_commands()
+                self.queue_error = ""
             except BusError as error:
+                self.queue_error = f"no intents can be read: {error}"
                 self._log.error("bus_unavailable", topic=INTENTS, error=str(error))
                 await asyncio.sleep(1)
             if not worked:

@@ -173,9 +173,10 @@ async def _report(context: Context, executor: Executor) -> None:
         halted = is_halted(context.paths)
         if halted is not None:
             state, error = State.HALTED, halted
-        elif status.reconciled:
+        elif status.reconciled and not executor.queue_error:
             state, error = State.READY, ""
         else:
-            state, error = State.DEGRADED, "; ".join(b.reason for b in status.blocks)
+            problems = [b.reason for b in status.blocks if not status.reconciled]
+            state, error = State.DEGRADED, "; ".join([*problems, executor.queue_error]).strip("; ")
         context.heartbeat.update(state, error=error, **executor.progress())
         await asyncio.sleep(min(0.2, context.config.heartbeat.interval_ms / 1000))
