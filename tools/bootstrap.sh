@@ -3,6 +3,7 @@
 #
 #   tools/bootstrap.sh python   .venv with everything from requirements/dev.txt (hash-pinned)
 #   tools/bootstrap.sh hosts    also what builds and runs hosts under test (podman, mmdebstrap, ...)
+#   tools/bootstrap.sh vms      also what runs virtual machines (QEMU, nbdkit)
 #
 # Known to it: Debian 12, Debian 13, Ubuntu 24.04, as root or with sudo. Elsewhere it says what is
 # missing and stops. Beforehand git, make and python3 (3.11 or newer) must be there.
@@ -150,11 +151,27 @@ bootstrap_hosts() {
     install_wanted
 }
 
+bootstrap_vms() {
+    command -v qemu-system-x86_64 >/dev/null || {
+        wants qemu-system-x86 "runs the virtual machines that lose power"
+        wants seabios "their firmware"
+        wants ipxe-qemu "their network card's firmware"
+    }
+    command -v nbdkit >/dev/null || wants nbdkit "their disks, with a cache that a power cut empties"
+    [ -x /sbin/mke2fs ] || wants e2fsprogs "makes their disks"
+    install_wanted
+}
+
 case "${1:-}" in
     python) bootstrap_python ;;
     hosts)
         bootstrap_python
         bootstrap_hosts
         ;;
-    *) die "usage: tools/bootstrap.sh python|hosts" ;;
+    vms)
+        bootstrap_python
+        bootstrap_hosts
+        bootstrap_vms
+        ;;
+    *) die "usage: tools/bootstrap.sh python|hosts|vms" ;;
 esac

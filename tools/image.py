@@ -1,6 +1,9 @@
-"""Build the image of a bare host, as a VPS provider would hand it over, and load it into podman.
+"""Build the image of a bare host, as a VPS provider would hand it over.
 
-    tools/image.py bookworm     prints the image's name; builds it when an input has changed
+    tools/image.py bookworm        a container image in podman; prints its name
+    tools/image.py --vm bookworm   disk, kernel and initrd of a virtual machine; prints their folder
+
+Both are built when an input has changed, else taken from the cache.
 
 The image holds systemd, sshd, sudo and Python, and nothing that Watchkeeper's roles bring. Where
 packages come from (apt mirror and proxy, pip's index, additional CAs) is taken from the machine
@@ -13,6 +16,7 @@ import argparse
 import hashlib
 import os
 import shlex
+import shutil
 import ssl
 import subprocess
 import sys
@@ -56,6 +60,34 @@ chmod 0440 "$root/etc/sudoers.d/90-admin"
 rm -f "$root"/etc/ssh/ssh_host_*
 : >"$root/etc/machine-id"
 : >"$root/etc/hostname"
+"""
+
+# A virtual machine boots by itself, and finds its network without anybody's help.
+VM_PACKAGES = {
+    "debian": ("e2fsprogs", "kmod", "linux-image-cloud-amd64", "udev"),
+    "ubuntu": ("e2fsprogs", "initramfs-tools", "kmod", "linux-image-virtual", "udev"),
+}
+VM_DISK = "8G"  # sparse
+VM_FILES = {
+    "etc/fstab": "/dev/vda / ext4 errors=remount-ro 0 1\n",
+    "etc/hosts": "127.0.0.1 localhost vps\n",
+    "etc/resolv.conf": "nameserver 10.0.2.3\n",
+    # The addresses of QEMU's user network.
+    "etc/systemd/network/10-vm.network": (
+        "[Match]\nType=ether\n\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n"
+    ),
+}
+# Runs as root with the new root, the disk's file, the folder of the kernel and the new owner.
+VM_DISK_SCRIPT = r"""
+set -eu
+root=$1 disk=$2 folder=$3 owner=$4
+chroot "$root" systemctl enable -q systemd-networkd.service
+mke2fs -q -t ext4 -L root -d "$root" "$disk" {size}
+cp "$root"/boot/vmlinuz-* "$folder/vmlinuz"
+cp "$root"/boot/initrd.img-* "$folder/initrd"
+chown -R "$owner" "$folder"
+chmod -R u+rw "$folder"
+rm -rf --one-file-system "$root"
 """
 
 IMPORT = ('--change=CMD ["/sbin/init"]', "--change=STOPSIGNAL SIGRTMIN+3")
@@ -251,27 +283,38 @@ def overlay(suite: str) -> dict[str, str]:
     return {path: text for path, text in files.items() if text}
 
 
-def image_name(suite: str) -> str:
-    """``repository:suite-hash``; the hash is over everything the image is made from."""
-    distribution = DISTRIBUTIONS[suite]
+def _digest(suite: str, *more: str) -> str:
+    """Over everything that an image is made from."""
     digest = hashlib.sha256()
     for part in (
-        sources_list(suite, distribution),
-        " ".join((*PACKAGES, *IMPORT)),
+        sources_list(suite, DISTRIBUTIONS[suite]),
+        " ".join(PACKAGES),
         CUSTOMISE,
         *(f"{path}\n{text}" for path, text in sorted(overlay(suite).items())),
+        *more,
     ):
         digest.update(part.encode())
         digest.update(b"\0")
-    return f"{REPOSITORY}:{suite}-{digest.hexdigest()[:12]}"
+    return digest.hexdigest()[:12]
+
+
+def image_name(suite: str) -> str:
+    """``repository:suite-hash`` of the container image."""
+    return f"{REPOSITORY}:{suite}-{_digest(suite, *IMPORT)}"
+
+
+def vm_folder(suite: str) -> Path:
+    """Where disk, kernel and initrd of ``suite`` are, or will be."""
+    made_from = (*VM_PACKAGES[DISTRIBUTIONS[suite].family], VM_DISK, VM_DISK_SCRIPT, str(VM_FILES))
+    return CACHE / f"vm-{suite}-{_digest(suite, *made_from)}"
 
 
 def _exists(image: str) -> bool:
     return subprocess.run(_as_root("podman", "image", "exists", image), check=False).returncode == 0
 
 
-def _bootstrap(suite: str, tarball: Path) -> None:
-    """mmdebstrap into ``tarball``, atomically."""
+def _mmdebstrap(suite: str, target: Path, packages: tuple[str, ...], files: dict[str, str]) -> None:
+    """Unpack ``suite`` into ``target``: a tar archive, or a folder (which then is root's)."""
     distribution = DISTRIBUTIONS[suite]
     if not Path(distribution.keyring).exists():
         raise BuildError(
@@ -280,27 +323,26 @@ def _bootstrap(suite: str, tarball: Path) -> None:
         )
     with tempfile.TemporaryDirectory(prefix="watchkeeper-image-") as scratch:
         laid = Path(scratch) / "overlay"
-        for path, text in overlay(suite).items():
-            target = laid / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text)
+        for path, text in files.items():
+            file = laid / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
         hook = Path(scratch) / "customise.sh"
         hook.write_text(CUSTOMISE)
         settings = Path(scratch) / "apt.conf"
         settings.write_text(apt_settings())
-        partial = tarball.with_suffix(".partial.tar")
         command = _as_root(
             "mmdebstrap",
             "--quiet",
             "--variant=minbase",
             "--skip=cleanup/apt/lists",  # as on a host that has been up for a day
-            f"--include={','.join(PACKAGES)}",
+            f"--include={','.join(packages)}",
             f"--aptopt={settings}",
             f"--keyring={distribution.keyring}",
             f'--customize-hook=OVERLAY={shlex.quote(str(laid))} sh {shlex.quote(str(hook))} "$1"',
             '--customize-hook=chroot "$1" systemctl enable -q ssh-host-keys.service',
             suite,
-            str(partial),
+            str(target),
         )
         finished = subprocess.run(
             command,
@@ -312,13 +354,10 @@ def _bootstrap(suite: str, tarball: Path) -> None:
         )
         if finished.returncode:
             raise BuildError(f"mmdebstrap failed:\n{finished.stderr[-4000:]}")
-        if os.geteuid():
-            subprocess.run(_as_root("chown", str(os.getuid()), str(partial)), check=True)
-        partial.replace(tarball)
 
 
 def build(suite: str) -> str:
-    """The name of the up-to-date image of ``suite``; builds and loads it when there is none.
+    """The name of the up-to-date container image of ``suite``; made when there is none.
 
     Raises:
         BuildError: mmdebstrap or podman failed.
@@ -331,16 +370,13 @@ def build(suite: str) -> str:
     started = time.monotonic()
     if not tarball.exists():
         print(f"==> Building the image of a bare {suite} host (about a minute)", file=sys.stderr)
-        _bootstrap(suite, tarball)
+        partial = tarball.with_suffix(".partial.tar")
+        _mmdebstrap(suite, partial, PACKAGES, overlay(suite))
+        if os.geteuid():
+            subprocess.run(_as_root("chown", str(os.getuid()), str(partial)), check=True)
+        partial.replace(tarball)
     imported = subprocess.run(
-        _as_root(
-            "podman",
-            "import",
-            "--quiet",
-            *IMPORT,
-            str(tarball),
-            image,
-        ),
+        _as_root("podman", "import", "--quiet", *IMPORT, str(tarball), image),
         capture_output=True,
         text=True,
         check=False,
@@ -354,12 +390,49 @@ def build(suite: str) -> str:
     return image
 
 
+def build_vm(suite: str) -> Path:
+    """The folder with ``disk`` (raw, sparse, ext4 without partitions), ``vmlinuz`` and ``initrd``.
+
+    Raises:
+        BuildError: mmdebstrap or mke2fs failed.
+    """
+    folder = vm_folder(suite)
+    if folder.exists():
+        return folder
+    CACHE.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    print(f"==> Building the disk of a bare {suite} host (about two minutes)", file=sys.stderr)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    root = Path("/var/tmp") / f"watchkeeper-{folder.name}-{os.getpid()}"  # noqa: S108 - as above
+    packages = PACKAGES + VM_PACKAGES[DISTRIBUTIONS[suite].family]
+    _mmdebstrap(suite, root, packages, overlay(suite) | VM_FILES)
+    script = VM_DISK_SCRIPT.replace("{size}", VM_DISK)
+    arguments = (str(root), str(partial / "disk"), str(partial), f"{os.getuid()}:{os.getgid()}")
+    made = subprocess.run(
+        _as_root("sh", "-c", script, "vm-disk", *arguments),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        raise BuildError(f"the disk could not be made:\n{made.stderr[-4000:]}")
+    partial.replace(folder)
+    for old in CACHE.glob(f"vm-{suite}-*"):
+        if old != folder:
+            shutil.rmtree(old)
+    print(f"==> {folder.name} ready after {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return folder
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--vm", action="store_true", help="of a virtual machine")
     parser.add_argument("suite", choices=sorted(DISTRIBUTIONS))
-    suite: str = parser.parse_args().suite
+    options = parser.parse_args()
     try:
-        print(build(suite))
+        print(build_vm(options.suite) if options.vm else build(options.suite))
     except BuildError as error:
         print(f"image.py: {error}", file=sys.stderr)
         return 1

@@ -1,11 +1,12 @@
 """What stands outside the hosts under test: the paper venue and a time server.
 
-    tools/outside.py start --directory .work/default --gateway 10.213.78.1 --admin 127.0.0.1:9444
-    tools/outside.py stop  --directory .work/default
+    tools/outside.py start --directory .work/default --admin 127.0.0.1:9444
+                           --venue 10.213.78.1:443 --ntp 10.213.78.1:123
+    tools/outside.py stop  --directory .work/default [--only ntp]
 
-Both run on this machine at the test network's gateway, on the ports that guests expect (443, 123).
-When root is needed for that, it is asked for one step only: the processes keep the user's identity
-and get nothing but the right to bind low ports.
+Both run on this machine at an address that guests reach. When root is needed for their ports (443
+and 123, where guests expect them), it is asked for one step only: the processes keep the user's
+identity and get nothing but the right to bind low ports.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 30.0
@@ -83,7 +85,7 @@ def _running(name: str, directory: Path) -> int | None:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, ValueError):
         return None
-    marker = {"venue": str(directory / "venue"), "sntp": "sntp.py"}[name].encode()
+    marker = {"venue": str(directory / "venue"), "ntp": "sntp.py"}[name].encode()
     return pid if marker in command and state != "Z" else None
 
 
@@ -108,7 +110,7 @@ def _await_health(admin: str, directory: Path) -> None:
         time.sleep(0.1)
 
 
-def start_venue(directory: Path, gateway: str, admin: str, options: list[str]) -> None:
+def start_venue(directory: Path, address: str, admin: str, options: list[str]) -> None:
     """Start the venue, or leave it as it is when it runs.
 
     Raises:
@@ -118,7 +120,7 @@ def start_venue(directory: Path, gateway: str, admin: str, options: list[str]) -
         command = [
             str(ROOT / ".venv/bin/watchkeeper"),
             "paper",
-            f"--listen={gateway}:443",
+            f"--listen={address}",
             f"--admin={admin}",
             f"--state={directory / 'venue'}",
             *options,
@@ -130,27 +132,27 @@ def start_venue(directory: Path, gateway: str, admin: str, options: list[str]) -
     _await_health(admin, directory)
 
 
-def start_sntp(directory: Path, gateway: str) -> None:
+def start_ntp(directory: Path, address: str) -> None:
     """Start the time server, or leave it as it is when it runs.
 
     Raises:
         OutsideError: it ended at once, most likely because the port is taken.
     """
-    if _running("sntp", directory) is not None:
+    if _running("ntp", directory) is not None:
         return
     script = str(ROOT / "tools" / "sntp.py")
-    log = directory / "sntp.log"
+    log = directory / "ntp.log"
     log.unlink(missing_ok=True)
-    _spawn("sntp", directory, [sys.executable, script, f"{gateway}:123"])
+    _spawn("ntp", directory, [sys.executable, script, address])
     deadline = time.monotonic() + START_S
     while not (log.exists() and b"answering" in log.read_bytes()):
         if time.monotonic() > deadline:
-            raise OutsideError(f"the time server did not start\n{_log_tail('sntp', directory)}")
+            raise OutsideError(f"the time server did not start\n{_log_tail('ntp', directory)}")
         time.sleep(0.05)
 
 
 def stop(directory: Path, name: str, number: int = signal.SIGTERM) -> None:
-    """End what :func:`start_venue` or :func:`start_sntp` started here, and nothing else.
+    """End what :func:`start_venue` or :func:`start_ntp` started here, and nothing else.
 
     Raises:
         OutsideError: it is still there after 10 s.
@@ -166,11 +168,24 @@ def stop(directory: Path, name: str, number: int = signal.SIGTERM) -> None:
         time.sleep(0.05)
 
 
+def vars_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a later ``start --only`` needs again, and what tests need to know."""
+    return {
+        "venue": arguments.venue,
+        "ntp": arguments.ntp,
+        "listen_admin": arguments.admin,
+        "admin": f"http://{arguments.admin}",
+        "options": arguments.venue_option,
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("what", choices=("start", "stop"))
     parser.add_argument("--directory", type=Path, required=True, help="state, logs, accounts.toml")
-    parser.add_argument("--gateway", help="the test network's address on this machine")
+    parser.add_argument("--venue", metavar="HOST:PORT", help="where guests reach the venue")
+    parser.add_argument("--ntp", metavar="HOST:PORT", help="where guests ask for the time")
+    parser.add_argument("--only", choices=("venue", "ntp"), help="start or stop only this one")
     parser.add_argument("--admin", metavar="HOST:PORT", help="the venue's admin API")
     parser.add_argument(
         "--venue-option", action="append", default=[], metavar="OPTION", help="more for the venue"
@@ -178,21 +193,18 @@ def main() -> int:
     arguments = parser.parse_args()
     directory: Path = arguments.directory.resolve()
     try:
-        if arguments.what == "start":
-            start_sntp(directory, arguments.gateway)
-            start_venue(directory, arguments.gateway, arguments.admin, arguments.venue_option)
-            (directory / "outside.json").write_text(
-                json.dumps(
-                    {
-                        "gateway": arguments.gateway,
-                        "admin": f"http://{arguments.admin}",
-                        "options": arguments.venue_option,
-                    }
-                )
-            )
-        else:
-            stop(directory, "venue")
-            stop(directory, "sntp")
+        wanted = [arguments.only] if arguments.only else ["ntp", "venue"]
+        if arguments.what == "stop":
+            for name in wanted:
+                stop(directory, name)
+            return 0
+        told = directory / "outside.json"
+        settings = json.loads(told.read_text()) if arguments.only else vars_of(arguments)
+        if "ntp" in wanted:
+            start_ntp(directory, settings["ntp"])
+        if "venue" in wanted:
+            start_venue(directory, settings["venue"], settings["listen_admin"], settings["options"])
+        told.write_text(json.dumps(settings))
     except OutsideError as error:
         print(f"outside.py: {error}", file=sys.stderr)
         return 1
