@@ -6,7 +6,9 @@ import json
 import os
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -133,12 +135,14 @@ class Bot:
 
     def journal(self) -> str:
         """What explains a failure: the unit's journal and the tails of its logs."""
-        return str(
-            self.host.run(
+        try:
+            told = self.host.run(
                 f"journalctl -u {self.unit} -n 60 --no-pager; "
                 f"tail -n 25 /var/log/watchkeeper/{self.name}/*.log"
-            ).stdout
-        )
+            )
+        except RuntimeError as error:  # the host itself is away
+            return f"the host does not answer: {error}"
+        return str(told.stdout)
 
 
 def ready(bot: Bot, *, deadline_s: float = DEADLINE_S) -> Json:
@@ -161,6 +165,27 @@ def protected(venue: Venue, account: str) -> bool:
         if abs(float(mine[0]["quantity"])) != abs(float(quantity)):
             return False
     return True
+
+
+def no_order_twice(venue: Venue, after: int, account: str) -> None:
+    """No client id was accepted twice, and no entry was sent while a position was open."""
+    orders = [e for e in venue.events(after, "order", "algo") if e["status"] == "NEW"]
+    ids = Counter(e["client_id"] for e in orders if not (e["kind"] == "order" and e.get("algo_id")))
+    assert [i for i, n in ids.items() if n > 1] == []
+    sizes: dict[str, Decimal] = {}
+    for fill in venue.events(0, "fill", account=account):
+        before = sizes.get(fill["symbol"], Decimal(0))
+        if fill["client_id"].startswith("wkE"):
+            assert before == 0 or fill["seq"] <= after, f"a position was doubled by {fill}"
+        sizes[fill["symbol"]] = Decimal(fill["position_after"])
+
+
+def back_and_protected(
+    bot: Bot, venue: Venue, account: str, *, deadline_s: float = DEADLINE_S
+) -> None:
+    """Reconciled, by its own word; exactly one stop for each position, by the venue's."""
+    ready(bot, deadline_s=deadline_s)
+    eventually(lambda: protected(venue, account), "every position has exactly one stop")
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from hosttest import PROGRAMS, Bot, Venue, eventually, protected, ready
+from hosttest import (
+    PROGRAMS,
+    Bot,
+    Venue,
+    back_and_protected,
+    eventually,
+    no_order_twice,
+    protected,
+    ready,
+)
 
 ACCOUNT = "ALPHA01"
 
@@ -24,24 +31,6 @@ def open_position(alpha: Bot, venue: Venue) -> None:
     )
 
 
-def no_order_twice(venue: Venue, after: int) -> None:
-    """No client id was accepted twice, and no entry was sent while a position was open."""
-    orders = [e for e in venue.events(after, "order", "algo") if e["status"] == "NEW"]
-    ids = Counter(e["client_id"] for e in orders if not (e["kind"] == "order" and e.get("algo_id")))
-    assert [i for i, n in ids.items() if n > 1] == []
-    sizes: dict[str, Decimal] = {}
-    for fill in venue.events(0, "fill", account=ACCOUNT):
-        before = sizes.get(fill["symbol"], Decimal(0))
-        if fill["client_id"].startswith("wkE"):
-            assert before == 0 or fill["seq"] <= after, f"a position was doubled by {fill}"
-        sizes[fill["symbol"]] = Decimal(fill["position_after"])
-
-
-def back_and_protected(bot: Bot, venue: Venue) -> None:
-    ready(bot)
-    eventually(lambda: protected(venue, ACCOUNT), "every position has exactly one stop")
-
-
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_killed_program_comes_back(alpha: Bot, venue: Venue, program: str) -> None:
     after = venue.last_event()
@@ -53,8 +42,8 @@ def test_a_killed_program_comes_back(alpha: Bot, venue: Venue, program: str) -> 
         lambda: alpha.beat(program).get("pid") == alpha.pid(program),
         f"the new {program} sends heartbeats",
     )
-    back_and_protected(alpha, venue)
-    no_order_twice(venue, after)
+    back_and_protected(alpha, venue, ACCOUNT)
+    no_order_twice(venue, after, ACCOUNT)
 
 
 def test_a_killed_supervisord_leaves_no_orphan_and_one_sender(alpha: Bot, venue: Venue) -> None:
@@ -69,8 +58,8 @@ def test_a_killed_supervisord_leaves_no_orphan_and_one_sender(alpha: Bot, venue:
     eventually(lambda: all(alpha.pids(p) for p in PROGRAMS), "all programs run again")
     for program, old in before.items():
         assert alpha.pid(program) != old, f"{program} survived its supervisord"
-    back_and_protected(alpha, venue)
-    no_order_twice(venue, after)
+    back_and_protected(alpha, venue, ACCOUNT)
+    no_order_twice(venue, after, ACCOUNT)
     epochs = [
         int(e["client_id"].split("-")[2], 36)
         for e in venue.events(after, "order", "algo")
@@ -102,7 +91,7 @@ def test_poison_configuration_is_config_error_and_no_restart_storm(
         assert protected(venue, ACCOUNT), "stops rest at the venue whatever the bot does"
     finally:
         alpha.sh(f"cp -p /root/bot.toml.good {settings}")
-    back_and_protected(alpha, venue)
+    back_and_protected(alpha, venue, ACCOUNT)
     assert alpha.pid("executor") == beat["pid"], "mended without a restart by anybody"
 
 

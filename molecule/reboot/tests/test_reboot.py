@@ -1,0 +1,194 @@
+"""The host itself goes away with a position open, and comes back without a hand."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from hosttest import Bot, Venue, back_and_protected, eventually, no_order_twice, protected
+from machine import BOOT_S, Machine
+
+ACCOUNT = "ALPHA01"
+READY_S = 240.0  # ccxt alone takes seconds to import on an emulated processor
+
+# On the host: seconds from the start of the kernel to each stage.
+STAGES = """
+import datetime, json, pathlib, subprocess, time
+boot_s = time.time() - float(pathlib.Path("/proc/uptime").read_text().split()[0])
+def unit_s(name):
+    shown = subprocess.check_output(
+        ["systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", name], text=True)
+    return int(shown) / 1e6
+def event_s(wanted):
+    for line in open("/var/log/watchkeeper/alpha/blue-executor.log"):
+        entry = json.loads(line)
+        at = datetime.datetime.fromisoformat(entry["ts"]).timestamp()
+        if entry["event"] == wanted and at > boot_s:
+            return at - boot_s
+    return None
+print(json.dumps({
+    "local file systems": unit_s("local-fs.target"),
+    "network online": unit_s("network-online.target"),
+    "clock synchronised": unit_s("time-sync.target"),
+    "supervisord": unit_s("supervisord@alpha-blue.service"),
+    "executor starts": event_s("starting"),
+    "lock taken": event_s("lease_taken"),
+    "reconciled": event_s("reconciled"),
+}))
+"""
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.fixture(autouse=True)
+def open_position(alpha: Bot, venue: Venue, machine: Machine) -> None:
+    """Every case starts from a running host and a position that is open and protected."""
+    machine.outside("start", "ntp")
+    if machine.vm("status") == "off":
+        machine.vm("start")
+    eventually(machine.boot_id, "ssh answers", deadline_s=BOOT_S)
+    back_and_protected(alpha, venue, ACCOUNT, deadline_s=READY_S)
+    eventually(
+        lambda: venue.positions(ACCOUNT) and protected(venue, ACCOUNT),
+        "a protected position",
+        deadline_s=READY_S,
+    )
+
+
+def all_is_back(alpha: Bot, venue: Venue, after: int, host: Any) -> None:
+    back_and_protected(alpha, venue, ACCOUNT, deadline_s=READY_S)
+    no_order_twice(venue, after, ACCOUNT)
+    for timer in ("health-check@alpha.timer", "wk-clock.timer", "wk-logrotate.timer"):
+        assert host.run(f"systemctl is-active {timer}").stdout.strip() == "active"
+
+
+def entries_since(venue: Venue, after: int) -> list[str]:
+    return [
+        event["client_id"]
+        for event in venue.events(after, "order", account=ACCOUNT)
+        if event["status"] == "NEW" and event["client_id"].startswith("wkE")
+    ]
+
+
+def test_a_planned_reboot(
+    alpha: Bot, venue: Venue, machine: Machine, host: Any, record_property: Any
+) -> None:
+    after, boot = venue.last_event(), machine.boot_id()
+    machine.ssh("sudo systemctl reboot")
+    machine.wait_for_boot(boot)
+    all_is_back(alpha, venue, after, host)
+    stages = json.loads(alpha.sh(f"python3 - <<'EOF'\n{STAGES}\nEOF"))
+    print("\nseconds from the start of the kernel")
+    for stage, seconds in stages.items():
+        record_property(stage, seconds)
+        print(f"  {stage:20} {seconds:6.1f}")
+    assert list(stages.values()) == sorted(stages.values()), "each stage waits for those before"
+
+
+def test_a_power_cut_in_the_middle_of_an_entry(
+    alpha: Bot, venue: Venue, machine: Machine, host: Any
+) -> None:
+    """The venue executes the order; the answer finds nobody."""
+    after, boot = venue.last_event(), machine.boot_id()
+    fault = venue.call(
+        "POST",
+        "/faults",
+        {
+            "match": {
+                "method": "POST",
+                "path": "/fapi/v1/order",
+                "client_id_prefix": "wkE",
+                "account": ACCOUNT,
+            },
+            "effect": {"kind": "lost_after", "hold_s": 60},
+            "times": 1,
+        },
+    )
+    try:
+        eventually(
+            lambda: any(
+                event["fault"] for event in venue.events(after, "request", account=ACCOUNT)
+            ),
+            "an entry whose answer is held back",
+            deadline_s=READY_S,
+        )
+        machine.vm("power-cut")
+    finally:
+        venue.call("DELETE", f"/faults/{fault['id']}")
+    assert machine.vm("status") == "off"
+    machine.vm("start")
+    machine.wait_for_boot(boot)
+    all_is_back(alpha, venue, after, host)
+
+
+def test_a_kernel_panic(alpha: Bot, venue: Venue, machine: Machine, host: Any) -> None:
+    after, boot = venue.last_event(), machine.boot_id()
+    machine.ssh("echo c | sudo tee /proc/sysrq-trigger", timeout_s=5)
+    machine.wait_for_boot(boot)
+    assert "Kernel panic" in (machine.folder / "serial.log").read_text(errors="replace")
+    all_is_back(alpha, venue, after, host)
+
+
+def test_a_boot_without_a_time_server_manages_stops_and_opens_nothing(
+    alpha: Bot, venue: Venue, machine: Machine, host: Any
+) -> None:
+    """Its hardware clock is an hour wrong, too: the venue's time is what stops go by."""
+    machine.vm("power-cut")
+    machine.outside("stop", "ntp")
+    after = venue.last_event()
+    symbol, quantity = next(iter(venue.positions(ACCOUNT).items()))
+    (stop,) = venue.stops(ACCOUNT)
+    venue.call("POST", f"/hand/{ACCOUNT}/cancel", {"symbol": symbol, "algo_id": stop["algoId"]})
+    machine.vm("start", "--clock", in_an_hour())
+    eventually(machine.boot_id, "ssh answers", deadline_s=BOOT_S)
+    eventually(
+        lambda: venue.positions(ACCOUNT) and protected(venue, ACCOUNT),
+        "the stop that somebody cancelled is placed again",
+        deadline_s=READY_S,
+    )
+    beat = eventually(
+        lambda: b if "clock" in str((b := alpha.beat("executor"))["progress"]) else None,
+        "entries wait for the clock",
+        deadline_s=READY_S,
+    )
+    assert not beat["progress"]["entries_allowed"], beat
+    held = venue.positions(ACCOUNT).get(symbol)
+    assert held is None or Decimal(held) == Decimal(quantity)
+    assert entries_since(venue, after) == []
+    machine.outside("start", "ntp")
+    eventually(
+        lambda: alpha.beat("executor")["progress"]["entries_allowed"],
+        "entries are allowed once the clock is right",
+        deadline_s=READY_S,
+    )
+    all_is_back(alpha, venue, after, host)
+
+
+def in_an_hour() -> str:
+    now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+    return now.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def test_an_unflushed_write_is_lost_and_a_flushed_one_is_not(machine: Machine) -> None:
+    """Otherwise the power cuts above would prove nothing."""
+    boot = machine.boot_id()
+    written = machine.ssh(
+        "sudo sh -c 'sync; dd if=/dev/zero of=/root/flushed bs=4k count=16 conv=fsync;"
+        " dd if=/dev/zero of=/root/unflushed bs=4k count=16 oflag=direct; ls /root' 2>/dev/null"
+    )
+    assert written is not None
+    assert {"flushed", "unflushed"} <= set(written.split())
+    machine.vm("power-cut")
+    machine.vm("start")
+    machine.wait_for_boot(boot)
+    found = machine.ssh("sudo ls /root")
+    assert found is not None
+    assert "flushed" in found.split()
+    assert "unflushed" not in found.split()
