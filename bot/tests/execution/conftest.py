@@ -1,11 +1,13 @@
-"""A paper venue shared by the tests of a worker, and a bot for each test."""
+"""A paper venue shared by the tests of a worker, a bot for each test; or an executor in memory."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
+from bot.tests.execution.desk import Desk
 from bot.tests.execution.rig import PRICE, Rig
 from bot.tests.support.paper_venue import PaperVenue
 
@@ -45,3 +47,12 @@ def make_rig(venue: PaperVenue) -> Iterator[MakeRig]:
 def rig(make_rig: MakeRig) -> Rig:
     """A bot with the default policy: stops 2 % away, no trailing."""
     return make_rig()
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    """An executor on a venue in memory."""
+    desk = Desk(tmp_path)
+    yield desk
+    await desk.executor.drain(1)
+    desk.close()
