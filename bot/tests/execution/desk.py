@@ -140,6 +140,17 @@ class Desk:
         while self.executor._working:
             await asyncio.wait(set(self.executor._working))
 
+    async def passes(self) -> int:
+        """Carry out the passes that were asked for, as the running program would; how many."""
+        done = 0
+        while self.executor._wake.is_set():
+            self.executor._wake.clear()
+            self.executor._urgent = False
+            done += 1
+            await self.executor.reconcile(protective=True)
+            await self.settle()
+        return done
+
     def entry(self) -> Order:
         (found,) = [o for o in self.all_orders() if o.kind is OrderKind.ENTRY]
         return found

@@ -87,6 +87,7 @@ def test_what_holds_back_every_entry(changes: dict[str, Any], reason: str) -> No
         ({"live_orders": [order(state=OrderState.UNKNOWN)]}, {}, {}, "in flight"),
         ({"live_orders": [order("wkX-alpha-1-2")]}, {}, {}, "a close for"),
         ({"live_orders": [order("wkR-alpha-1-2")]}, {}, {}, "a close for"),
+        ({"live_orders": [stop()]}, {}, {}, "a stop of an earlier position"),
         ({"blocks": [Block(row="O2", reason="x", symbol=BTC)]}, {}, {}, "O2: x"),
         (
             {"positions": [held(1, symbol=ETH)], "live_orders": [order(symbol=SOL)]},
@@ -113,7 +114,7 @@ def test_another_symbol_s_trouble_does_not_count() -> None:
     now = but(
         GOOD,
         blocks=[Block(row="O2", reason="x", symbol=ETH)],
-        live_orders=[order(symbol=ETH), stop(symbol=ETH), stop()],
+        live_orders=[order(symbol=ETH), stop(symbol=ETH)],
     )
     assert for_intent(CONFIG, now, INTENT, TICK) == []
 

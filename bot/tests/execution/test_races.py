@@ -388,6 +388,7 @@ async def test_an_exit_is_durable_before_it_is_acknowledged(desk: Desk) -> None:
         assert (order.kind, order.state) == (OrderKind.EXIT, OrderState.INTENDED)
     await desk.settle()
     assert desk.venue.amounts[BTC] == ZERO
+    await desk.passes()
     assert desk.stops() == ()
 
 

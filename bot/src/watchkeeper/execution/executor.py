@@ -441,9 +441,11 @@ class Executor:
         self._log.info(
             "order", client_id=merged.client_id, state=merged.state, filled=str(merged.filled)
         )
-        if merged.filled > known.filled or (
-            merged.kind is OrderKind.STOP and merged.state.is_terminal
-        ):
+        filled = merged.filled > known.filled
+        if (filled and self._journal.position(merged.symbol) is None) or _second(known, news):
+            # Flat is what the venue says it is; and nobody here waits for a second order.
+            self.request_reconciliation(urgent=True)
+        elif filled or (merged.kind is OrderKind.STOP and merged.state is not known.state):
             self._protect_soon(merged.symbol)
 
     def _publish_fill(self, fill: Fill) -> None:
@@ -472,10 +474,10 @@ class Executor:
         stops = self._stop_orders(symbol)
         resting = tuple(s for s in stops if not s.state.is_unconfirmed)
         if position is None:
-            gone = await asyncio.gather(*(self._stops.cancel(stop) for stop in resting))
-            self._log.info("flat", symbol=symbol)
-            if len(resting) < len(stops) or not all(gone):
-                self.request_reconciliation()
+            if stops:
+                # They go where the venue is read flat (S12): another hand may hold more than was
+                # believed, and until then a stop that only reduces does no harm.
+                self.request_reconciliation(urgent=True)
             return
         if position.external and self._config.protection.external_positions == "freeze":
             return
@@ -486,6 +488,8 @@ class Executor:
         rules = self._rule(symbol)
         tolerance = rules.quantity_step if rules else ZERO
         if any(protects(s, position) and right_size(s, position, tolerance) for s in resting):
+            if len(resting) > 1:
+                self.request_reconciliation()  # one too many (S10)
             return
         price = desired_stop(position, self._config.protection, rules)
         if price is None or not await self._stops.replace(
@@ -726,10 +730,7 @@ class Executor:
                 )
                 return
             await self._stops.close(position, why, client_id=order.client_id)
-            if self._journal.position(order.symbol) is None:
-                await self._protect(order.symbol)  # the stop has nothing left to protect (S16)
-            else:
-                self.request_reconciliation(urgent=True)
+            self.request_reconciliation(urgent=True)  # is it flat? Then its stop goes (S16)
 
     # Trailing stops
 
@@ -808,6 +809,13 @@ def _shape(done: Plan) -> list[tuple[str, type, str]]:
     return [(a.row, type(a), subject(a)) for a in done.actions] + [
         (q.symbol, Question, f"{q.believed} {q.there}") for q in done.questions
     ]
+
+
+def _second(known: Order, news: Order) -> bool:
+    """Whether ``news`` is of another order than the one of this id that ended: a copy of it, sent
+    again when no answer came, or one that was given up as never sent."""
+    alive = news.state in (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+    return known.state.is_terminal and alive and known.venue_id != news.venue_id
 
 
 def _floor(value: Decimal, step: Decimal) -> Decimal:

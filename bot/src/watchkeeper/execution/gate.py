@@ -66,6 +66,9 @@ def for_intent(config: BotConfig, now: Conditions, intent: Intent, tick: Tick | 
     if _closing(now, symbol):
         # Should it land late, it would close what is opened now.
         reasons.append(f"a close for {symbol} is in flight")
+    if any(o.symbol == symbol and o.kind is OrderKind.STOP for o in now.live_orders):
+        # It would guard the new position at the old one's price.
+        reasons.append(f"a stop of an earlier position in {symbol} may still rest")
     if intent.action != "enter":
         reasons.append(f"action {intent.action!r} is neither 'enter' nor 'exit'")
     if intent.stop_price is not None and tick is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from watchkeeper.domain.alarm import Alarm
-from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Position
+from watchkeeper.domain.model import ZERO, Order, OrderKind, OrderState, OrderType, Position
 from watchkeeper.journal.store import Journal
 from watchkeeper.reconcile.protection import loss_pct, tighter
 from watchkeeper.venue.protocol import (
@@ -111,7 +111,8 @@ class Stops:
     ) -> bool:
         """Move the stop: the new one rests before any old one goes (S7, S9).
 
-        True: exactly the new one rests. False: it does not rest, or an old one may still do.
+        True: exactly the new one rests. False: it does not rest, or an old one may still do, or
+        has fired meanwhile: the position is not what it was.
         """
         if not await self.place(position, stop_price, client_id):
             return False
@@ -120,7 +121,8 @@ class Stops:
     async def cancel(self, order: Order) -> bool:
         """Cancel one order; an order that is gone already is asked for how it ended.
 
-        True: it rests no more. False: it may; never assumed cancelled (O14).
+        True: it rests no more and never fired. False: it may rest, it is never assumed cancelled
+        (O14); or it has filled something.
         """
         self._fence()
         try:
@@ -144,7 +146,7 @@ class Stops:
         self._log.info(
             "order_cancelled", client_id=order.client_id, symbol=order.symbol, state=news.state
         )
-        return news.state.is_terminal
+        return news.state.is_terminal and news.filled == ZERO
 
     async def close(
         self, position: Position, why: str, intent_id: str = "", client_id: str = ""

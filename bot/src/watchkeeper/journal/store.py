@@ -195,7 +195,9 @@ class Journal(JournalReader):
         with self.transaction():
             known = self.order(found.client_id)
             if known is not None:
-                found = merge(msgspec.structs.replace(known, state=OrderState.UNKNOWN), found)
+                # Perhaps a second one under the id of one that ended, with a venue id of its own.
+                forgotten = msgspec.structs.replace(known, state=OrderState.UNKNOWN, venue_id="")
+                found = merge(forgotten, found)
             self._write_order(found)
 
     def _write_order(self, order: Order) -> None:

@@ -89,7 +89,7 @@ class _Draft:
         self.policy = policy
         self.positions: dict[str, Position] = dict(belief.positions)
         self.orders: dict[str, Order] = {o.client_id: o for o in belief.orders}
-        ended = {o.client_id for o in belief.closed.values() if o.state is not OrderState.EXPIRED}
+        ended = {o.client_id: o for o in belief.closed.values()}
         self.open_orders = _without(snapshot.orders, ended)
         self.stops = _without(snapshot.stops, ended)
         self.notes: list[Note] = []
@@ -164,15 +164,25 @@ class _Draft:
         )
 
 
-def _without(orders: tuple[Order, ...] | Missing, ended: set[str]) -> tuple[Order, ...] | Missing:
-    """A list without what the venue itself had already called ended: a list may lag behind.
-
-    EXPIRED is also what this module calls an order that was not found (``_end``): such a one may
-    come back.
-    """
+def _without(
+    orders: tuple[Order, ...] | Missing, ended: dict[str, Order]
+) -> tuple[Order, ...] | Missing:
+    """A list without what the venue itself had already called ended: a list may lag behind."""
     if isinstance(orders, Missing):
         return orders
-    return tuple(o for o in orders if not o.client_id or o.client_id not in ended)
+    return tuple(o for o in orders if not _old_news(o, ended.get(o.client_id)))
+
+
+def _old_news(order: Order, ended: Order | None) -> bool:
+    """Whether a listed order is the one that ended, and not a second one under its id.
+
+    A stop may have been sent twice, and ids are refused as duplicates among open orders only. A
+    stop that fired is known by the venue id of the order it became. EXPIRED is also what this
+    module calls an order that was not found (``_end``): such a one may come back.
+    """
+    if ended is None or ended.state is OrderState.EXPIRED:
+        return False
+    return order.venue_id == ended.venue_id or ended.filled > ZERO
 
 
 # Account
