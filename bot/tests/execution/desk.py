@@ -28,7 +28,7 @@ from watchkeeper.domain.model import Intent, Order, OrderKind, Side, Tick
 from watchkeeper.execution.executor import Executor, Surroundings
 from watchkeeper.journal.store import Journal
 from watchkeeper.lease.host_lock import HostLock
-from watchkeeper.venue.protocol import Snapshot, SymbolRules, VenueError
+from watchkeeper.venue.protocol import Missing, Snapshot, SymbolRules, VenueError
 
 CONFIG = BotConfig(
     name="alpha",
@@ -41,22 +41,39 @@ CONFIG = BotConfig(
 
 
 class TimedVenue(MemoryVenue):
-    """Does something of the test's own before it answers."""
+    """Does something of the test's own before it answers. What is in ``hanging`` (parts of a
+    snapshot, or "clock") gets no answer until ``answered`` is set."""
 
     def __init__(self) -> None:
         super().__init__()
         self.before_snapshot: Callable[[], Awaitable[None]] | None = None
         self.before_create: Callable[[Order], Awaitable[None]] | None = None
         self.after_create: Callable[[Order], Awaitable[None]] | None = None
+        self.hanging: set[str] = set()
+        self.answered = asyncio.Event()
+        self.patiently_waiting = False
         self.snapshots = 0
         self.measured = 0
 
-    async def snapshot(self, **more: Any) -> Snapshot:
+    async def snapshot(self, *, patience_ms: int | None = None, **more: Any) -> Snapshot:
         self.snapshots += 1
+        if self.hanging and patience_ms is None:
+            await self._hang()
         seen = await super().snapshot(**more)
         if self.before_snapshot is not None:
             await self.before_snapshot()
-        return seen
+        late = Missing("no answer in time", late=True)
+        parts: dict[str, Any] = dict.fromkeys(self.hanging - {"lookups", "clock"}, late)
+        if "lookups" in self.hanging:
+            parts["lookups"] = dict.fromkeys(seen.lookups, late)
+        return msgspec.structs.replace(seen, **parts)
+
+    async def _hang(self) -> None:
+        self.patiently_waiting = True
+        try:
+            await self.answered.wait()
+        finally:
+            self.patiently_waiting = False
 
     async def create_order(self, order: Order, *, timestamp_ms: int | None = None) -> Order:
         assert timestamp_ms is not None  # from before the lease was checked
@@ -68,6 +85,8 @@ class TimedVenue(MemoryVenue):
         return placed
 
     async def measure_clock(self) -> int:
+        if "clock" in self.hanging:
+            await self.answered.wait()
         self.measured += 1
         return 0
 
@@ -93,6 +112,7 @@ class Desk:
     def __init__(self, folder: Path, config: BotConfig = CONFIG) -> None:
         self.venue = TimedVenue()
         self.journal = Journal(folder / "journal.db", bot="alpha")
+        self.journal.raise_epoch()  # it has run before: a new journal makes entries wait
         self.bus: SqliteBus = open_bus(folder / "bus.db")
         self.lock = HostLock(folder, "venue", ACCOUNT)
         assert self.lock.try_acquire()

@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 from bot.tests.support.bot_tree import BotTree
+from bot.tests.support.history import has_run_before
 from bot.tests.support.paper_venue import AdminClient, PaperVenue
 from bot.tests.support.waiting import eventually
 from bot.tests.support.witness import Event, Gap, Moment, doubled, executed, gaps, replay, requests
@@ -76,6 +77,7 @@ class Rig(BotTree):
             WATCHKEEPER_API_KEY=f"key-{self.alias}",
             WATCHKEEPER_API_SECRET=f"secret-{self.alias}",
         )
+        has_run_before(self.paths.journal)
         self.ticks = Ticks(self.paths.market_socket)
         self._pid = 0
 

@@ -287,7 +287,7 @@ def test_a1_without_a_balance_at_start_stops_are_managed_all_the_same(
     opened(rig, stop=45_000)
     rig.kill(process)
     match = {"account": rig.alias, "path": "/fapi/v3/balance"}
-    fault = rig.admin.fault("respond", times=None, match=match, **MAINTENANCE)
+    rig.admin.fault("respond", times=None, match=match, **MAINTENANCE)
     rig.admin.hand_cancel("BTCUSDT", alias=rig.alias, algo_id=rig.now().stops[0].algo_id)
     process = rig.executor(ready=False)
     rig.until(lambda: len(rig.sent(OrderKind.STOP)) == 2)
@@ -307,7 +307,22 @@ def test_a1_without_a_balance_at_start_stops_are_managed_all_the_same(
     rig.executor(ready=False)
     rig.wait_beat(lambda beat: beat.state == "DEGRADED" and "venue" in beat.error)
     assert "account" not in rig.wait_beat(lambda _: True).progress
-    rig.admin.clear_faults(fault)
+
+
+def test_a_stop_does_not_wait_for_answers_it_does_not_need(make_rig: MakeRig) -> None:
+    """Balance and trades hang for longer than this test waits for anything."""
+    rig = make_rig(venue_settings="request_timeout_ms = 60000")
+    process = rig.executor()
+    opened(rig, stop=45_000)
+    rig.kill(process)
+    rig.admin.hand_cancel("BTCUSDT", alias=rig.alias, algo_id=rig.now().stops[0].algo_id)
+    for path in ("/fapi/v3/balance", "/fapi/v1/userTrades"):
+        rig.hold("lost_before", "GET", path, times=None, hold_s=60)
+    rig.executor(ready=False)
+    rig.wait_protected(QUANTITY, stop=45_000)
+    rig.admin.hand_order("ETHUSDT", "BUY", "0.5", alias=rig.alias)
+    rig.until(lambda: len(rig.sent(OrderKind.STOP)) == 3)
+    assert rig.beat_says("A1")
 
 
 def test_a2_a_venue_that_is_away_at_start_is_waited_for(tmp_path: Path, make_rig: MakeRig) -> None:

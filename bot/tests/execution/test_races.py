@@ -14,7 +14,7 @@ from bot.tests.reconcile.memory_venue import ACCOUNT
 from bot.tests.support.waiting import eventually_async
 
 from watchkeeper.bus.protocol import INTENTS
-from watchkeeper.domain.client_id import decode
+from watchkeeper.domain.client_id import ClientId, decode
 from watchkeeper.domain.model import (
     ZERO,
     Order,
@@ -169,6 +169,59 @@ async def test_a_late_answer_is_asked_for_meanwhile(
     assert len(desk.venue.entries_sent) == 1
 
 
+async def test_an_accepted_order_is_followed_to_its_end(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accepted is not filled (T4, T8), and the private stream may be silent."""
+    monkeypatch.setattr(module, "ENTRY_ANSWER_S", 0.02)
+    await desk.start()
+    at_once = desk.venue.create_order
+
+    async def accepted(order: Order, *, timestamp_ms: int | None = None) -> Order:
+        placed = await at_once(order, timestamp_ms=timestamp_ms)
+        if placed.conditional:
+            return placed
+        return msgspec.structs.replace(
+            placed, state=OrderState.OPEN, filled=ZERO, average_price=None
+        )
+
+    monkeypatch.setattr(desk.venue, "create_order", accepted)
+    desk.intend()
+    await asyncio.wait_for(protected(desk), 10)
+
+
+async def test_an_order_found_accepted_is_followed_to_its_end(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer was lost, or the program died: a pass finds it working."""
+    monkeypatch.setattr(module, "ENTRY_ANSWER_S", 0.02)
+    await desk.start()
+
+    async def lost(order: Order) -> None:
+        if order.kind is OrderKind.ENTRY:
+            filled = desk.venue.orders[order.client_id]
+            working = msgspec.structs.replace(filled, state=OrderState.OPEN, filled=ZERO)
+            desk.venue.amounts[BTC] = ZERO
+            desk.venue.orders[order.client_id] = working
+
+            async def fills() -> None:
+                desk.venue.before_snapshot = None
+                desk.venue.amounts[BTC] = filled.filled
+                desk.venue.orders[order.client_id] = filled
+
+            desk.venue.before_snapshot = fills
+            raise OutcomeUnknown("no answer")
+
+    desk.venue.after_create = lost
+    desk.intend()
+    await desk.settle()
+    desk.executor._wake.clear()
+    reading = await desk.executor._read(frozenset(), protective=False)
+    await desk.executor._judge(reading)
+    await asyncio.wait_for(protected(desk), 10)
+    assert desk.entry().state is OrderState.FILLED
+
+
 # Answers to an entry
 
 
@@ -284,13 +337,12 @@ async def test_without_the_lease_nothing_is_sent(desk: Desk, tmp_path: Path) -> 
     await desk.start()
     desk.venue.amounts[BTC] = Decimal(2)
     desk.lock.path.rename(tmp_path / "moved")
-    with pytest.raises(LockLost):
-        await desk.executor.reconcile()
     desk.intend(symbol=ETH)
     await desk.settle()
+    assert desk.entry().state is OrderState.INTENDED  # never sent, and nobody pretends to know
+    with pytest.raises(LockLost):
+        await desk.executor.reconcile()
     assert desk.venue.sent == []
-    (entry,) = [o for o in desk.all_orders() if o.kind is OrderKind.ENTRY]
-    assert entry.state is OrderState.INTENDED  # never sent, and nobody pretends to know
 
 
 async def test_who_lost_the_lease_stops_itself(desk: Desk, tmp_path: Path) -> None:
@@ -303,9 +355,10 @@ async def test_who_lost_the_lease_stops_itself(desk: Desk, tmp_path: Path) -> No
 
 async def test_nothing_starts_without_the_lock(desk: Desk) -> None:
     desk.lock.release()
+    before = desk.journal.epoch
     with pytest.raises(LockLost):
         await desk.start()
-    assert desk.journal.epoch == 0
+    assert desk.journal.epoch == before
     assert desk.venue.snapshots == 0
 
 
@@ -329,6 +382,23 @@ async def test_after_a_hand_over_entries_wait_one_receive_window(desk: Desk) -> 
     assert desk.venue.sent == []
     desk.venue.now += CONFIG.venue.recv_window_ms
     desk.prices.last = Decimal(100)
+    assert desk.executor.entries_blocked_by() == []
+
+
+@pytest.mark.parametrize("lost", ["whole", "newest"])
+async def test_with_a_lost_journal_entries_wait_one_receive_window(desk: Desk, lost: str) -> None:
+    """What its predecessor had in flight may still land, and nothing here knows of it."""
+    if lost == "whole":
+        desk.journal._set("epoch", 0)
+    else:  # an older copy: the venue has seen a later epoch
+        desk.venue.amounts[BTC] = Decimal(2)
+        there = stop(client_id=str(ClientId(OrderKind.STOP, "alpha", desk.journal.epoch + 1, 1)))
+        desk.venue.orders[there.client_id] = there
+    await desk.start()
+    desk.intend(symbol=ETH)
+    await desk.settle()
+    assert desk.venue.entries_sent == []
+    desk.venue.now += CONFIG.venue.recv_window_ms
     assert desk.executor.entries_blocked_by() == []
 
 

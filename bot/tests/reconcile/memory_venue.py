@@ -131,8 +131,9 @@ class MemoryVenue:
         fills_since_ms: int | None = None,
         fill_symbols: Sequence[str] = (),
         protective: bool = False,
+        patience_ms: int | None = None,
     ) -> Snapshot:
-        del protective
+        del protective, patience_ms
         since = fills_since_ms or 0
 
         def part(name: str, value: tuple[object, ...]) -> object:

@@ -31,6 +31,7 @@ from typing import Any, Self, TypedDict, TypeVar, cast
 
 import msgspec
 from bot.tests.support import supervisord
+from bot.tests.support.history import has_run_before
 from bot.tests.support.paper_venue import PaperVenue
 from bot.tests.support.waiting import eventually
 
@@ -137,6 +138,8 @@ class LocalBot:
             f"{API_KEY}={credentials['apiKey']}\n{API_SECRET}={credentials['secret']}\n",
         )
         self.write_clock_verdict()
+        if not paths.journal.exists():
+            has_run_before(paths.journal, paths.bot)
         self._supervisord_conf.write_text(self._supervisord_config())
 
     def write_clock_verdict(self, *, synchronised: bool = True) -> None:

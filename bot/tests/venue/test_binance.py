@@ -57,14 +57,15 @@ async def test_connect_costs_few_calls_and_knows_what_trading_needs(
     venue = open_adapter(alias)
     await venue.connect()
     calls = [event["path"] for event in paper.events("request", after=last)]
-    assert sorted(set(calls)) == ["/fapi/v1/exchangeInfo", "/fapi/v1/time", "/fapi/v3/balance"]
-    assert len(calls) <= 5
+    assert sorted(set(calls)) == ["/fapi/v1/exchangeInfo", "/fapi/v1/time"]
+    assert len(calls) <= 4
     rules = venue.rules(BTC)
     assert (rules.price_step, rules.quantity_step) == (Decimal("0.10"), Decimal("0.001"))
     assert abs(venue.clock_offset_ms) < 500
     assert 0 < venue.round_trip_ms < 500
     assert await venue.account_id() == alias
-    assert len(paper.events("request", after=last)) == len(calls)
+    assert await venue.account_id() == alias
+    assert len(paper.events("request", after=last)) == len(calls) + 1
 
 
 async def test_connect_can_be_tried_again(
@@ -430,6 +431,42 @@ async def test_a_hanging_query_does_not_hold_up_the_others_for_ever(
     assert time.monotonic() - started < 3
     assert isinstance(snapshot.balances, Missing)
     assert snapshot.positions == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        ("/fapi/v3/balance", "balances"),
+        ("/fapi/v1/openOrders", "orders"),
+        ("/fapi/v1/userTrades", "fills"),
+    ],
+)
+async def test_what_protection_does_not_need_is_not_waited_for(
+    paper: PaperVenue, open_adapter: Open, alias: str, path: str, part: str
+) -> None:
+    venue = open_adapter(alias, request_timeout_ms=60_000)
+    await venue.connect()
+    paper.admin.fault("lost_before", match={"path": path}, hold_s=60, times=None)
+    async with asyncio.timeout(20):
+        snapshot = await venue.snapshot(
+            fills_since_ms=venue.now_ms(), fill_symbols=[BTC], patience_ms=50
+        )
+    assert snapshot.cut_short
+    missing = getattr(snapshot, part)
+    assert isinstance(missing, Missing)
+    assert missing.late
+    assert snapshot.positions == ()
+    assert snapshot.stops == ()
+
+
+@pytest.mark.parametrize("path", ["/fapi/v3/positionRisk", "/fapi/v1/openAlgoOrders"])
+async def test_what_protection_needs_is_waited_for(
+    paper: PaperVenue, venue: BinanceUsdm, path: str
+) -> None:
+    paper.admin.fault("delay", match={"path": path}, delay_s=0.3, when="before", times=1)
+    snapshot = await venue.snapshot(patience_ms=0)
+    assert snapshot.positions == ()
+    assert snapshot.stops == ()
 
 
 async def test_a_query_is_tried_again(paper: PaperVenue, venue: BinanceUsdm) -> None:

@@ -68,7 +68,7 @@ async def _read(
     for symbol in symbols_of(belief, snapshot):
         with contextlib.suppress(VenueError):  # one that the venue does not list has none
             rules[symbol] = venue.rules(symbol)
-    return plan(belief, snapshot, venue.now_ms(), Policy.from_config(config, rules))
+    return plan(belief, snapshot, snapshot.taken_ms, Policy.from_config(config, rules))
 
 
 def _believe(

@@ -74,7 +74,10 @@ CONSUMER = "executor"
 INTENT_POLL_S = 0.05
 TRAIL_POLL_S = 0.25
 LEASE_POLL_S = 1.0
-ENTRY_ANSWER_S = 1.0  # an entry without an answer is asked for this often meanwhile
+ENTRY_ANSWER_S = 1.0  # an order that has not ended is asked for this often meanwhile
+CLOCK_ANSWER_S = 1.0
+# What protection does not need of a reading is waited for this much longer, then read apart.
+PATIENCE_MS = 1000
 MAX_PASSES = 5  # of one reconciliation; what has not converged by then waits for the next
 MAX_READINGS = 8  # of one reconciliation, with those that were out of date when they came
 RETRY_S = (0.5, 2.0, 5.0, 10.0, 30.0)  # after a pass that left something unresolved
@@ -150,6 +153,8 @@ class Executor:
         self._to_protect: set[str] = set()
         self._entries_from_ms = 0
         self._balance_known = False
+        self._cut_short = False  # the last reading, for protection's sake
+        self._followed: set[str] = set()  # orders that are asked for until they end
         self.queue_error = ""  # why no intents can be read
         self._draining = False
         self._unread_since: float | None = None
@@ -196,8 +201,10 @@ class Executor:
             for order in part
             if (parts := decode(order.client_id)) is not None
         ]
-        if handed_over or (not self._journal.epoch and seen):
-            # An order that another process signed, and this journal does not know, may still land.
+        known = self._journal.epoch
+        if handed_over or not known or max(seen, default=0) > known:
+            # Another process, or this one before its journal was lost, may have signed an order
+            # that the journal does not know and that lands yet. A flat account tells nothing.
             self._entries_from_ms = self._venue.now_ms() + self._config.venue.recv_window_ms
         self.status.epoch = self._journal.raise_epoch(*seen)
         self._log.info("lease_taken", account=account, epoch=self.status.epoch)
@@ -263,18 +270,23 @@ class Executor:
 
     # Reconciliation
 
-    async def reconcile(self, first: _Reading | None = None, *, protective: bool = False) -> None:
+    async def reconcile(
+        self, first: _Reading | None = None, *, protective: bool = False, patient: bool = False
+    ) -> None:
         """Read, compare and repair until nothing is left to do. Never raises a VenueError.
 
         Args:
             first: a reading made already.
             protective: something happened, a position may be bare: use the whole rate budget.
+            patient: wait for every part of a reading.
         """
         reading, questions = first, frozenset[Question]()
         done: Plan | None = None
         passes = 0
         for _ in range(MAX_READINGS):
-            reading = reading or await self._read(questions, protective=protective or passes > 0)
+            reading = reading or await self._read(
+                questions, protective=protective or passes > 0, patient=patient
+            )
             result = await self._uncancelled(self._judge(reading))
             reading = None
             if result is None:
@@ -286,24 +298,37 @@ class Executor:
                 break
         self._conclude(done)
 
-    async def _read(self, questions: frozenset[Question], *, protective: bool) -> _Reading:
+    async def _read(
+        self, questions: frozenset[Question], *, protective: bool, patient: bool = False
+    ) -> _Reading:
         since_ms = fills_since_ms(self._journal, self._venue.now_ms(), questions)
         version, belief = self._journal.version, believe(self._journal, since_ms, questions)
-        snapshot = await look(self._venue, belief, self._config.symbols, protective=protective)
+        snapshot = await look(
+            self._venue,
+            belief,
+            self._config.symbols,
+            protective=protective,
+            patience_ms=None if patient else PATIENCE_MS,
+        )
         return _Reading(version, since_ms, questions, snapshot)
 
     async def _judge(self, reading: _Reading) -> Plan | None:
-        """Plan and carry out. None: something was booked since the reading began, which it may
-        or may not show; read again."""
+        """Plan and carry out. None: read again. Something was booked since the reading began,
+        which it may or may not show; or it is older than any answer can be: we were paused."""
         async with self._protection:
-            if self._journal.version != reading.version:
-                return None
             now_ms, snapshot = self._venue.now_ms(), reading.snapshot
+            venue = self._config.venue
+            old = now_ms - snapshot.taken_ms > venue.request_timeout_ms + venue.recv_window_ms
+            if old or self._journal.version != reading.version:
+                return None
             if snapshot.account:
                 self._journal.bind_account(snapshot.account)  # refuses another one
             belief = believe(self._journal, reading.since_ms, reading.questions)
             rules = self._rules(symbols_of(belief, snapshot))
-            result = plan(belief, snapshot, now_ms, Policy.from_config(self._config, rules))
+            # What it does not show was missing when it was taken, however late it is judged.
+            result = plan(
+                belief, snapshot, snapshot.taken_ms, Policy.from_config(self._config, rules)
+            )
             if not isinstance(snapshot.balances, Missing):
                 self._journal.save_balances(snapshot.balances)
             for action in result.actions:
@@ -312,6 +337,8 @@ class Executor:
                 )
             known_blocks = self.status.blocks
             self._note(snapshot, result)
+            if not result.converged:
+                self.status.reconciled = False  # entries wait while it is carried out, too
             await apply(
                 result,
                 self._journal,
@@ -323,10 +350,12 @@ class Executor:
             )
             if not isinstance(snapshot.fills, Missing):
                 self._journal.note_trades_read(snapshot.taken_ms)
+            self._follow_working()
             return result
 
     def _note(self, snapshot: Snapshot, done: Plan) -> None:
         self.status.blocks = done.blocks
+        self._cut_short = snapshot.cut_short
         self._balance_known = not isinstance(snapshot.balances, Missing)
         if isinstance(snapshot.positions, Missing) or isinstance(snapshot.stops, Missing):
             return
@@ -366,6 +395,9 @@ class Executor:
         failures = 0
         recent: deque[float] = deque(maxlen=REQUESTED_PASSES)
         while True:
+            await self._measure_clock()
+            if self._cut_short:
+                await self._unless_woken(self.reconcile(patient=True))
             settled = self.status.reconciled and not self.status.blocks
             failures = 0 if settled else failures + 1
             requested = await self._turn(
@@ -375,11 +407,27 @@ class Executor:
                 recent,
             )
             recent.append(asyncio.get_running_loop().time())
-            try:
-                await self._venue.measure_clock()
-            except VenueError as error:
-                self._log.warning("clock_unmeasured", error=str(error))
             await self.reconcile(protective=requested)
+
+    async def _measure_clock(self) -> None:
+        try:
+            async with asyncio.timeout(CLOCK_ANSWER_S):
+                await self._venue.measure_clock()
+        except (VenueError, TimeoutError) as error:
+            self._log.warning("clock_unmeasured", error=str(error))
+
+    async def _unless_woken(self, work: Coroutine[None, None, None]) -> None:
+        """Await ``work``, and give it up when a pass is requested: news goes first."""
+        working = asyncio.ensure_future(work)
+        woken = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait({working, woken}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+        finally:
+            working.cancel()
+            woken.cancel()
+            await asyncio.gather(working, woken, return_exceptions=True)
 
     async def _turn(self, delay_s: float, recent: deque[float]) -> bool:
         """Wait for the next pass: ``delay_s``, or less when one is requested. True: it was."""
@@ -495,6 +543,7 @@ class Executor:
         if price is None or not await self._stops.replace(
             position, price, resting, repeatable(stops, position, price)
         ):
+            self.status.reconciled = False  # no entry while a position may be bare
             self.request_reconciliation(urgent=True)
 
     def _stop_orders(self, symbol: str) -> tuple[Order, ...]:
@@ -667,6 +716,7 @@ class Executor:
                 if await self._found(order):
                     return
             self._book(sending.result())
+            self._follow_working()
         except (OrderRejected, RateLimited, KeyProblem, ClockOff, NotSent) as error:
             self._entry_refused(order, error)
         except VenueError as error:
@@ -686,6 +736,23 @@ class Executor:
             return False
         self._book(found)
         return found.state.is_terminal
+
+    def _follow_working(self) -> None:
+        """Have every market order that the venue accepted asked for until it ends: accepted is not
+        filled (T4, T8), and the private stream may be silent."""
+        for order in self._journal.orders():
+            working = order.type is OrderType.MARKET and not order.state.is_unconfirmed
+            if working and order.client_id not in self._followed:
+                self._followed.add(order.client_id)
+                self._start(self._follow(order))
+
+    async def _follow(self, order: Order) -> None:
+        try:
+            while (known := self._journal.order(order.client_id)) and not known.state.is_terminal:
+                await asyncio.sleep(ENTRY_ANSWER_S)
+                await self._found(order)
+        finally:
+            self._followed.discard(order.client_id)
 
     def _entry_refused(self, order: Order, error: VenueError) -> None:
         """The venue said no, or never heard of it: no order exists (O4)."""

@@ -27,6 +27,8 @@ from watchkeeper.watch.heartbeat import State
 from watchkeeper.watch.latch import is_halted
 
 DRAIN_S = 5.0
+# How much longer than everything else the account's name is waited for when the journal knows it.
+ACCOUNT_ANSWER_S = 0.5
 RETRY_CAP_S = 30.0
 DISCONNECTED_AFTER = 5  # attempts: about the 30 s of the alert catalogue
 
@@ -65,16 +67,22 @@ async def _connect(context: Context, venue: Venue, key: str) -> str | None:
     found: list[str] = []
 
     async def reach() -> None:
-        await venue.connect()
+        remembered = _remembered(context, key)
+        naming = asyncio.ensure_future(venue.account_id())
         try:
-            found.append(await venue.account_id())
+            await venue.connect()
+            await asyncio.wait({naming}, timeout=ACCOUNT_ANSWER_S if remembered else None)
+            found.append(naming.result() if naming.done() else remembered)
         except KeyProblem:
             raise
         except VenueError as error:
-            if not (remembered := _remembered(context, key)):
+            if not remembered or not naming.done() or naming.exception() is not error:
                 raise
             context.log.warning("account_remembered", account=remembered, error=str(error))
             found.append(remembered)
+        finally:
+            naming.cancel()
+            await asyncio.gather(naming, return_exceptions=True)
 
     while not context.stopping.is_set():
         try:

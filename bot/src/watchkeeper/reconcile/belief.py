@@ -48,11 +48,17 @@ def fills_since_ms(
 
 
 async def look(
-    venue: Venue, belief: Belief, symbols: tuple[str, ...], *, protective: bool = False
+    venue: Venue,
+    belief: Belief,
+    symbols: tuple[str, ...],
+    *,
+    protective: bool = False,
+    patience_ms: int | None = None,
 ) -> Snapshot:
     """Everything in one burst, with the trades of ``symbols`` and of every one believed in.
 
-    ``protective``: may use what of the rate budget is kept for protection.
+    ``protective``: may use what of the rate budget is kept for protection. ``patience_ms``: how
+    long protection waits for the parts that it does not need, see :meth:`Venue.snapshot`.
     """
     asked = (*symbols, *belief.positions, *(o.symbol for o in belief.orders))
     return await venue.snapshot(
@@ -60,6 +66,7 @@ async def look(
         fills_since_ms=belief.fills_since_ms,
         fill_symbols=tuple(dict.fromkeys(asked)),
         protective=protective,
+        patience_ms=patience_ms,
     )
 
 

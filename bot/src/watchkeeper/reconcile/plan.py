@@ -68,7 +68,7 @@ def plan(belief: Belief, snapshot: Snapshot, now_ms: int, policy: Policy) -> Pla
     """What follows from ``snapshot``. No I/O; the same input gives the same plan.
 
     Args:
-        now_ms: venue time, for the deadlines of unconfirmed orders.
+        now_ms: venue time for deadlines: what the snapshot can tell is from when it was taken.
     """
     draft = _Draft(belief, snapshot, now_ms, policy)
     _account(draft)
@@ -151,7 +151,7 @@ class _Draft:
             return True
         self.questions.add(question)
         self.unsettled.add(symbol)
-        self.note(row, f"{symbol}: {believed} believed, {there} at the venue; read again")
+        self.block(row, f"{believed} believed, {there} at the venue; read again", symbol)
         return False
 
     def plan(self) -> Plan:

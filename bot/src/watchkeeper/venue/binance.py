@@ -81,7 +81,6 @@ class BinanceUsdm:
         self._round_trip_ms = 0.0
         self._account = ""
         self._symbols = symbols.Symbols()
-        self._has_key = bool(api_key)
         self._refreshing: asyncio.Task[None] | None = None
         self._request_id = 0
         budget = Budget(
@@ -120,8 +119,6 @@ class BinanceUsdm:
         await _all(
             self.measure_clock(),
             _nothing() if cached is not None else self._load_symbols(),
-            # Asked on the way to save a round trip; whoever needs the answer hears of a failure.
-            _or_missing(self.account_id()) if self._has_key else _nothing(),
         )
         if self._refreshing is None:
             self._refreshing = asyncio.create_task(self._refresh(at_once=cached is not None))
@@ -201,6 +198,7 @@ class BinanceUsdm:
         fills_since_ms: int | None = None,
         fill_symbols: Sequence[str] = (),
         protective: bool = False,
+        patience_ms: int | None = None,
     ) -> Snapshot:
         taken_ms = self.now_ms()
         names = self._symbols
@@ -225,32 +223,29 @@ class BinanceUsdm:
             )
             return tuple(sorted((f for part in per_symbol for f in part), key=_age))
 
-        part = _or_missing
-        results = await asyncio.gather(
-            part(balances()),
-            part(
-                read_all("fapiPrivateV3GetPositionRisk", lambda row: wire.position(row, names), 5)
-            ),
-            part(read_all("fapiPrivateGetOpenOrders", lambda row: wire.order(row, names), 40)),
-            part(
-                read_all(
-                    "fapiPrivateGetOpenAlgoOrders", lambda row: wire.resting_stop(row, names), 40
-                )
-            ),
-            part(fills()),
-            *(part(self._lookup(order, protective)) for order in lookups),
+        positions = read_all(
+            "fapiPrivateV3GetPositionRisk", lambda row: wire.position(row, names), 5
+        )
+        orders = read_all("fapiPrivateGetOpenOrders", lambda row: wire.order(row, names), 40)
+        stops = read_all(
+            "fapiPrivateGetOpenAlgoOrders", lambda row: wire.resting_stop(row, names), 40
+        )
+        needed, others = await _needed_first(
+            [positions, stops],
+            [balances(), orders, fills(), *(self._lookup(o, protective) for o in lookups)],
+            patience_ms,
         )
         found: dict[str, Any] = {
-            order.client_id: answer for order, answer in zip(lookups, results[5:], strict=True)
+            order.client_id: answer for order, answer in zip(lookups, others[3:], strict=True)
         }
         return Snapshot(
             taken_ms=taken_ms,
             account=self._account,
-            balances=results[0],
-            positions=results[1],
-            orders=results[2],
-            stops=results[3],
-            fills=results[4],
+            balances=others[0],
+            positions=needed[0],
+            orders=others[1],
+            stops=needed[1],
+            fills=others[2],
             lookups=found,
         )
 
@@ -580,6 +575,25 @@ async def _or_missing(part: Awaitable[T]) -> T | Missing:
         return await part
     except VenueError as error:
         return Missing(str(error))
+
+
+async def _needed_first(
+    needed: Sequence[Awaitable[Any]], others: Sequence[Awaitable[Any]], patience_ms: int | None
+) -> tuple[list[Any], list[Any]]:
+    """Everything side by side; once ``needed`` is in, ``others`` have ``patience_ms`` more. What
+    failed is Missing, what was not waited for is Missing and late."""
+    first = [asyncio.ensure_future(_or_missing(part)) for part in needed]
+    rest = [asyncio.ensure_future(_or_missing(part)) for part in others]
+    try:
+        answers = await asyncio.gather(*first)
+        if rest:
+            await asyncio.wait(rest, timeout=None if patience_ms is None else patience_ms / 1000)
+        late = Missing(f"no answer {patience_ms} ms after positions and stops", late=True)
+        return answers, [part.result() if part.done() else late for part in rest]
+    finally:
+        for part in (*first, *rest):
+            part.cancel()
+        await asyncio.gather(*first, *rest, return_exceptions=True)
 
 
 async def _nothing() -> None: ...

@@ -69,9 +69,13 @@ class NotSent(OutcomeUnknown):
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """A part of a snapshot that could not be read. It says nothing about what is there."""
+    """A part of a snapshot that could not be read. It says nothing about what is there.
+
+    ``late``: it was not waited for to the end.
+    """
 
     reason: str
+    late: bool = False
 
 
 class NotFound(msgspec.Struct, frozen=True):
@@ -94,6 +98,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     stops: tuple[Order, ...] | Missing
     fills: tuple[Fill, ...] | Missing
     lookups: dict[str, Order | NotFound | Missing] = {}
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether some part was not waited for."""
+        parts = (self.balances, self.orders, self.fills, *self.lookups.values())
+        return any(isinstance(part, Missing) and part.late for part in parts)
 
 
 class Exposure(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,8 +206,13 @@ class Venue(Protocol):
         fills_since_ms: int | None = None,
         fill_symbols: Sequence[str] = (),
         protective: bool = False,
+        patience_ms: int | None = None,
     ) -> Snapshot:
         """Read everything at once. Never raises for a failed part: that part is Missing.
+
+        Positions and stops are what protection needs. Once both are in, the other parts are
+        waited for ``patience_ms`` longer and are Missing, late, after that. None: all are waited
+        for, each until its request times out.
 
         ``fills_since_ms`` None: fills are not asked for and come back as an empty tuple.
         ``protective``: may use the share of the rate budget that is reserved for protection, and
