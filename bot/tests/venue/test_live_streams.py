@@ -199,6 +199,32 @@ async def test_a_cancelled_reader_leaves_no_socket(
     assert venue._session.clients == {}
 
 
+async def test_a_reader_cancelled_while_a_stream_is_taken_down_ends(
+    paper: PaperVenue, venue: BinanceUsdm, alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program told to stop just when the venue goes away must not go on following it."""
+    taken_down, go_on = asyncio.Event(), asyncio.Event()
+
+    async def ends_slowly(_url: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            taken_down.set()
+            await go_on.wait()
+
+    monkeypatch.setattr(venue, "_renew_listen_key", ends_slowly)
+    follower = Follower(venue)
+    await eventually_async(lambda: follower.resets, what="stream up")
+    paper.admin.drop_streams(alias)
+    await asyncio.wait_for(taken_down.wait(), 20)
+    follower.task.cancel()
+    go_on.set()
+    ended, _ = await asyncio.wait({follower.task}, timeout=10)
+    follower.task.cancel()
+    await asyncio.gather(follower.task, return_exceptions=True)
+    assert ended
+
+
 async def test_a_reader_cancelled_while_dialling_leaves_no_socket(
     paper: PaperVenue, venue: BinanceUsdm, alias: str
 ) -> None:

@@ -443,8 +443,7 @@ class BinanceUsdm:
                             yield event
         finally:
             renewal.cancel()
-            with suppress(asyncio.CancelledError):
-                await renewal
+            await asyncio.wait({renewal})  # awaited itself, its end would hide the end of us
 
     async def _listen_key(self) -> str:
         answer = await self._read("fapiPrivatePostListenKey", weight=1, protective=True)
