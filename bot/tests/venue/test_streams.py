@@ -72,9 +72,35 @@ async def test_a_slow_reader_gets_the_newest_of_each_symbol_once(latest: LatestT
 async def test_what_arrives_late_does_not_turn_back_time(latest: LatestTicks) -> None:
     latest.apply(message("aggTrade", 100, p="2"), 1)
     latest.apply(message("aggTrade", 90, p="1"), 2)
-    latest.apply(message("markPriceUpdate", 50, p="3"), 3)
     [tick] = await take(latest, 1)
     assert (tick.last, tick.venue_ms) == (Decimal(2), 100)
+    latest.apply(message("markPriceUpdate", 110, p="3"), 3)
+    latest.apply(message("markPriceUpdate", 105, p="4"), 4)
+    [tick] = await take(latest, 1)
+    assert (tick.price, tick.venue_ms) == (Decimal(3), 110)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+async def test_t17_a_frozen_price_grows_old_beside_living_quotes(
+    latest: LatestTicks, *, marked: bool
+) -> None:
+    """Trades and mark prices come over one socket, quotes over another."""
+    latest.apply(message("aggTrade", 1_000, p="46000"), 1_000)
+    if marked:
+        latest.apply(message("markPriceUpdate", 1_000, p="46001"), 1_000)
+    latest.apply(message("bookTicker", 601_000, b="41000", a="41001"), 601_000)
+    [tick] = await take(latest, 1)
+    assert tick.price == Decimal(46_001 if marked else 46_000)
+    assert tick.venue_ms == 1_000
+    assert tick.received_ms == 601_000
+
+
+async def test_the_age_is_that_of_the_price_acted_on(latest: LatestTicks) -> None:
+    """The mark price is acted on: trades that go on do not make it younger."""
+    latest.apply(message("markPriceUpdate", 1_000, p="100"), 1)
+    latest.apply(message("aggTrade", 90_000, p="80"), 2)
+    [tick] = await take(latest, 1)
+    assert (tick.price, tick.venue_ms) == (Decimal(100), 1_000)
 
 
 @pytest.mark.parametrize(

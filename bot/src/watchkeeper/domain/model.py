@@ -172,7 +172,8 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tick(msgspec.Struct, frozen=True, kw_only=True):
-    """Latest values of one symbol. ``venue_ms`` is the venue's own timestamp, never ours."""
+    """Latest values of one symbol. ``venue_ms`` is the venue's own timestamp of :attr:`price`,
+    never ours, and never that of another part: a quote says nothing about how old a price is."""
 
     symbol: str
     last: Decimal
@@ -181,3 +182,8 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True):
     mark: Decimal | None = None
     venue_ms: int
     received_ms: int
+
+    @property
+    def price(self) -> Decimal:
+        """What is acted on: the mark price, by which the venue fires stops, else the last one."""
+        return self.mark or self.last

@@ -664,7 +664,7 @@ class Executor:
         if rules is None:
             self._refuse(intent, [f"the venue does not list {intent.symbol}"])
             return None
-        price = tick.mark or tick.last
+        price = tick.price
         wanted = intent.quantity or self._config.risk.order_quote_value / price
         limit = self._config.risk.max_position_quote_value / price
         quantity = _floor(min(wanted, limit, rules.max_quantity or limit), rules.quantity_step)
@@ -810,7 +810,7 @@ class Executor:
                 tick = self._prices.get(position.symbol)
                 if tick is None or position.external or not self._fresh(tick):
                     continue
-                await self._uncancelled(self._trail_one(position.symbol, tick.mark or tick.last))
+                await self._uncancelled(self._trail_one(position.symbol, tick.price))
 
     async def _trail_one(self, symbol: str, price: Decimal) -> None:
         async with self._protection:

@@ -72,7 +72,7 @@ def for_intent(config: BotConfig, now: Conditions, intent: Intent, tick: Tick | 
     if intent.action != "enter":
         reasons.append(f"action {intent.action!r} is neither 'enter' nor 'exit'")
     if intent.stop_price is not None and tick is not None:
-        price = tick.mark or tick.last
+        price = tick.price
         if (price - intent.stop_price) * intent.side.sign <= 0 or intent.stop_price <= 0:
             reasons.append(f"its stop {intent.stop_price} would fire at once, the price is {price}")
     pending = {o.symbol for o in entries} | {p.symbol for p in now.positions}

@@ -95,7 +95,7 @@ class LatestTicks:
             bid=parts.bid,
             ask=parts.ask,
             mark=parts.mark,
-            venue_ms=parts.venue_ms,
+            venue_ms=parts.price_ms,
             received_ms=received_ms,
         )
         self._changed[symbol] = None
@@ -115,14 +115,14 @@ class LatestTicks:
 class _Parts:
     """What is known of one symbol, each part with the venue time of its news."""
 
-    __slots__ = ("ask", "bid", "last", "last_ms", "mark", "quote_ms", "venue_ms")
+    __slots__ = ("ask", "bid", "last", "last_ms", "mark", "mark_ms", "quote_ms")
 
     def __init__(self) -> None:
         self.last: Decimal | None = None
         self.bid: Decimal | None = None
         self.ask: Decimal | None = None
         self.mark: Decimal | None = None
-        self.last_ms = self.quote_ms = self.venue_ms = 0
+        self.last_ms = self.quote_ms = self.mark_ms = 0
 
     def apply(self, message: Any) -> bool:
         """Whether the message brought news. Two sockets may deliver out of order."""
@@ -138,8 +138,15 @@ class _Parts:
             self.bid, self.ask = decimal(message["b"]), decimal(message["a"])
             self.quote_ms = event_ms
         elif kind == "markPriceUpdate":
+            if event_ms < self.mark_ms:
+                return False
             self.mark = decimal(message["p"])
+            self.mark_ms = event_ms
         else:
             return False
-        self.venue_ms = max(self.venue_ms, event_ms)
         return True
+
+    @property
+    def price_ms(self) -> int:
+        """Of ``Tick.price``: quotes come over a socket of their own and may outlive prices."""
+        return self.mark_ms if self.mark else self.last_ms
