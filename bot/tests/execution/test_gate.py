@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from bot.tests.reconcile.build import BTC, ETH, NOW_MS, held, order, stop
+from bot.tests.reconcile.build import BTC, ETH, NOW_MS, RULES, held, order, stop
 
 from watchkeeper.config import BotConfig, RiskConfig, StrategyConfig, VenueConfig
 from watchkeeper.domain.model import Intent, OrderState, Side, Tick
-from watchkeeper.execution.gate import Conditions, for_exit, for_intent, general
+from watchkeeper.execution.gate import Conditions, for_exit, for_intent, general, stop_of
 from watchkeeper.reconcile.model import Block
 
 SOL = "SOL/USDT:USDT"
@@ -49,7 +49,7 @@ def but(value: Any, **changes: Any) -> Any:
 
 def test_nothing_holds_back_a_good_intent() -> None:
     assert general(CONFIG, GOOD) == []
-    assert for_intent(CONFIG, GOOD, INTENT, TICK) == []
+    assert for_intent(CONFIG, GOOD, INTENT, TICK, RULES[BTC]) == []
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_what_holds_back_every_entry(changes: dict[str, Any], reason: str) -> No
     reasons = general(CONFIG, but(GOOD, **changes))
     assert len(reasons) == 1
     assert reason in reasons[0]
-    assert for_intent(CONFIG, but(GOOD, **changes), INTENT, TICK) == reasons
+    assert for_intent(CONFIG, but(GOOD, **changes), INTENT, TICK, RULES[BTC]) == reasons
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,10 @@ def test_what_holds_back_every_entry(changes: dict[str, Any], reason: str) -> No
         ({}, {"action": "reverse"}, {}, "neither 'enter' nor 'exit'"),
         ({}, {"stop_price": Decimal(100)}, {}, "would fire at once"),
         ({}, {"stop_price": Decimal(99), "side": Side.SELL}, {}, "would fire at once"),
-        ({}, {"stop_price": Decimal(-1)}, {}, "would fire at once"),
+        ({}, {"stop_price": Decimal("0.05")}, {}, "0.0 is no price"),  # rounded to the tick of 0.1
+        ({}, {"stop_price": Decimal("100.05"), "side": Side.SELL}, {"mark": Decimal(101)}, "fire"),
+        ({}, {"stop_price": Decimal(80)}, {}, "20 % or more from the price 100"),
+        ({}, {"stop_price": Decimal(120), "side": Side.SELL}, {}, "20 % or more from"),
         ({}, {"stop_price": Decimal("99.5")}, {"mark": Decimal(99)}, "would fire at once"),
         ({}, {}, {"venue_ms": NOW_MS - 60_001}, "T17"),
         ({"positions": [held(1)]}, {}, {}, "a position in BTC/USDT:USDT is open"),
@@ -100,14 +103,34 @@ def test_what_holds_back_every_entry(changes: dict[str, Any], reason: str) -> No
 def test_what_holds_back_one_intent(
     now: dict[str, Any], intent: dict[str, Any], tick: dict[str, Any], reason: str
 ) -> None:
-    reasons = for_intent(CONFIG, but(GOOD, **now), but(INTENT, **intent), but(TICK, **tick))
+    reasons = for_intent(
+        CONFIG, but(GOOD, **now), but(INTENT, **intent), but(TICK, **tick), RULES[BTC]
+    )
     assert len(reasons) == 1
     assert reason in reasons[0]
 
 
 def test_no_price_is_no_price() -> None:
-    (reason,) = for_intent(CONFIG, GOOD, INTENT, None)
+    (reason,) = for_intent(CONFIG, GOOD, INTENT, None, RULES[BTC])
     assert "no market data" in reason
+
+
+def test_what_the_venue_does_not_list_is_not_traded() -> None:
+    assert for_intent(CONFIG, GOOD, INTENT, TICK, None) == [f"the venue does not list {BTC}"]
+
+
+@pytest.mark.parametrize(
+    ("side", "wanted", "rests"), [("buy", "98.07", "98"), ("sell", "102.03", "102.1")]
+)
+def test_a_stop_is_judged_as_the_venue_will_have_it(side: str, wanted: str, rests: str) -> None:
+    """Rounded away from the market, and the same that the order carries."""
+    intent = but(INTENT, side=Side(side), stop_price=Decimal(wanted))
+    assert for_intent(CONFIG, GOOD, intent, TICK, RULES[BTC]) == []
+    assert stop_of(CONFIG, intent, TICK.price, RULES[BTC]) == Decimal(rests)
+
+
+def test_an_entry_without_a_stop_of_its_own_gets_the_policy_s_distance() -> None:
+    assert stop_of(CONFIG, INTENT, TICK.price, RULES[BTC]) == Decimal(98)
 
 
 def test_another_symbol_s_trouble_does_not_count() -> None:
@@ -116,7 +139,7 @@ def test_another_symbol_s_trouble_does_not_count() -> None:
         blocks=[Block(row="O2", reason="x", symbol=ETH)],
         live_orders=[order(symbol=ETH), stop(symbol=ETH)],
     )
-    assert for_intent(CONFIG, now, INTENT, TICK) == []
+    assert for_intent(CONFIG, now, INTENT, TICK, RULES[BTC]) == []
 
 
 EXIT = but(INTENT, action="exit", side=Side.SELL)

@@ -6,6 +6,7 @@ import asyncio
 from decimal import Decimal
 from pathlib import Path
 
+import apsw
 import msgspec
 import pytest
 from bot.tests.execution.desk import CONFIG, Desk, protected
@@ -429,6 +430,59 @@ async def test_an_intent_that_cannot_be_read_or_traded_is_put_aside(desk: Desk) 
     desk.intend()
     await protected(desk)
     assert desk.bus.depth(INTENTS, module.CONSUMER) == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "number"),
+    [("quantity", "NaN"), ("quantity", "-1"), ("stop_price", "Infinity"), ("stop_price", "0")],
+)
+async def test_an_intent_with_a_number_that_is_none_is_put_aside(
+    desk: Desk, field: str, number: str
+) -> None:
+    await desk.start()
+    fields = msgspec.json.decode(msgspec.json.encode(desk.intend(symbol=ETH, expires_ms=NOW_MS)))
+    desk.bus.publish(
+        INTENTS, "odd", msgspec.json.encode(fields | {"intent_id": "odd", field: number})
+    )
+    desk.intend(symbol=BTC)
+    await protected(desk)
+    assert len(desk.venue.entries_sent) == 1
+    assert desk.alerts == ["order-rejected"]
+    assert desk.bus.depth(INTENTS, module.CONSUMER) == 0
+
+
+async def test_an_intent_that_cannot_be_considered_is_put_aside_and_told(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.start()
+    consider = desk.executor._consider
+
+    def fail(intent: Intent) -> None:
+        if intent.intent_id == "odd":
+            raise ArithmeticError("nobody thought of this")
+        consider(intent)
+
+    monkeypatch.setattr(desk.executor, "_consider", fail)
+    desk.intend(intent_id="odd")
+    desk.intend()
+    await protected(desk)
+    assert desk.alerts == ["order-rejected"]
+    assert desk.bus.depth(INTENTS, module.CONSUMER) == 0
+
+
+async def test_an_intent_waits_while_the_journal_fails(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault is not the intent's: it is not acknowledged."""
+    await desk.start()
+
+    def fail(_intent: Intent) -> None:
+        raise apsw.FullError("database or disk is full")
+
+    monkeypatch.setattr(desk.executor, "_consider", fail)
+    with pytest.raises(apsw.FullError):
+        desk.intend()
+    assert desk.bus.depth(INTENTS, module.CONSUMER) == 1
 
 
 async def test_an_intent_is_durable_before_it_is_sent_and_acknowledged(desk: Desk) -> None:

@@ -81,7 +81,12 @@ _TERMINAL = frozenset(
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A strategy's wish, as it travels on the durable bus. No order exists yet."""
+    """A strategy's wish, as it travels on the durable bus. No order exists yet.
+
+    Raises:
+        ValueError: quantity or stop price is not a finite number above zero. (msgspec makes a
+            ValidationError of it when it decodes one.)
+    """
 
     intent_id: str
     strategy: str
@@ -94,6 +99,11 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     expires_ms: int
     reason: str = ""
     saw: dict[str, str] = {}  # inputs of the decision, for the decision log
+
+    def __post_init__(self) -> None:
+        for name, value in (("quantity", self.quantity), ("stop_price", self.stop_price)):
+            if value is not None and not (value.is_finite() and value > ZERO):
+                raise ValueError(f"{name} must be a number above 0, is {value}")
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine
 from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import apsw
 import msgspec
 
 from watchkeeper.bus.protocol import COMMANDS, FILLS, INTENTS, Bus, BusError
@@ -34,7 +35,7 @@ from watchkeeper.domain.model import (
     OrderType,
     Tick,
 )
-from watchkeeper.execution.gate import Conditions, for_exit, for_intent, general
+from watchkeeper.execution.gate import Conditions, for_exit, for_intent, general, stop_of
 from watchkeeper.execution.stops import Stops
 from watchkeeper.journal.store import Journal, encode
 from watchkeeper.lease.host_lock import HostLock, LockLost
@@ -47,7 +48,6 @@ from watchkeeper.reconcile.protection import (
     protects,
     repeatable,
     right_size,
-    stop_at,
     trail,
 )
 from watchkeeper.venue.protocol import (
@@ -581,11 +581,16 @@ class Executor:
         messages = self._bus.receive(INTENTS, CONSUMER)
         for message in messages:
             try:
-                intent = msgspec.json.decode(message.payload, type=Intent)
-            except msgspec.MsgspecError as error:
-                self._log.error("intent_unreadable", id=message.message_id, error=str(error))
-            else:
-                self._consider(intent)
+                self._consider(msgspec.json.decode(message.payload, type=Intent))
+            except apsw.Error:
+                raise  # the journal's trouble, not the intent's
+            except Exception as error:  # noqa: BLE001 - whatever it is, it would come back for ever
+                self._log.error("intent_unusable", intent=message.message_id, exc_info=error)
+                self._alarm(
+                    "order-rejected",
+                    f"intent {message.message_id} cannot be acted upon: {error}",
+                    intent=message.message_id,
+                )
             # Only now: its order is durable, or its refusal is logged.
             self._bus.acknowledge(INTENTS, CONSUMER, message.sequence)
         return bool(messages)
@@ -614,12 +619,12 @@ class Executor:
         if intent.action == "exit":
             self._consider_exit(intent)
             return
-        tick = self._prices.get(intent.symbol)
-        reasons = for_intent(self._config, self.conditions(), intent, tick)
-        if reasons or tick is None:
+        tick, rules = self._prices.get(intent.symbol), self._rule(intent.symbol)
+        reasons = for_intent(self._config, self.conditions(), intent, tick, rules)
+        if reasons or tick is None or rules is None:
             self._refuse(intent, reasons)
             return
-        order = self._entry(intent, tick)
+        order = self._entry(intent, tick, rules)
         if order is not None:
             self._start(self._send_entry(order))
 
@@ -658,12 +663,8 @@ class Executor:
             self._log.error("work_failed", exc_info=error)
             self.request_reconciliation(urgent=True)
 
-    def _entry(self, intent: Intent, tick: Tick) -> Order | None:
+    def _entry(self, intent: Intent, tick: Tick, rules: SymbolRules) -> Order | None:
         """The order for an intent, durable in the journal; None when it cannot be sized."""
-        rules = self._rule(intent.symbol)
-        if rules is None:
-            self._refuse(intent, [f"the venue does not list {intent.symbol}"])
-            return None
         price = tick.price
         wanted = intent.quantity or self._config.risk.order_quote_value / price
         limit = self._config.risk.max_position_quote_value / price
@@ -675,9 +676,6 @@ class Executor:
                 [f"{quantity} is below the venue's {smallest}: raise risk.order_quote_value"],
             )
             return None
-        stop = intent.stop_price or stop_at(
-            intent.side, price, self._config.protection.stop_distance_pct
-        )
         with self._journal.transaction():
             order = Order(
                 client_id=self._journal.next_client_id(OrderKind.ENTRY),
@@ -688,7 +686,7 @@ class Executor:
                 quantity=quantity,
                 state=OrderState.INTENDED,
                 intent_id=intent.intent_id,
-                protective_stop=stop,
+                protective_stop=stop_of(self._config, intent, price, rules),
                 created_ms=self._venue.now_ms(),
             )
             self._journal.record_order(order)

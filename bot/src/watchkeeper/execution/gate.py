@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from decimal import Decimal
 
 import msgspec
 
 from watchkeeper.config import BotConfig
-from watchkeeper.domain.model import Intent, Order, OrderKind, Position, Tick
+from watchkeeper.domain.model import ZERO, Intent, Order, OrderKind, Position, Tick
 from watchkeeper.reconcile.model import Block
+from watchkeeper.reconcile.protection import round_stop, stop_at
+from watchkeeper.venue.protocol import SymbolRules
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +48,27 @@ def general(config: BotConfig, now: Conditions) -> list[str]:
     return reasons
 
 
-def for_intent(config: BotConfig, now: Conditions, intent: Intent, tick: Tick | None) -> list[str]:
-    """Reasons that hold back this entry, the general ones included."""
+def stop_of(
+    config: BotConfig, intent: Intent, price: Decimal, rules: SymbolRules | None
+) -> Decimal:
+    """Where the stop of an entry at ``price`` will rest, as the venue will have it: rounded."""
+    wanted = intent.stop_price
+    if wanted is None:
+        wanted = stop_at(intent.side, price, config.protection.stop_distance_pct)
+    return round_stop(intent.side, wanted, rules)
+
+
+def for_intent(
+    config: BotConfig,
+    now: Conditions,
+    intent: Intent,
+    tick: Tick | None,
+    rules: SymbolRules | None,
+) -> list[str]:
+    """Reasons that hold back this entry, the general ones included.
+
+    ``rules``: what the venue accepts in the symbol; None when it does not list it.
+    """
     reasons = general(config, now)
     symbol = intent.symbol
     reasons += [f"{b.row}: {b.reason}" for b in now.blocks if b.symbol == symbol]
@@ -54,6 +76,8 @@ def for_intent(config: BotConfig, now: Conditions, intent: Intent, tick: Tick | 
         reasons.append(f"the intent expired {now.now_ms - intent.expires_ms} ms ago")
     if symbol not in config.symbols:
         reasons.append(f"{symbol} is not among the bot's symbols")
+    elif rules is None:
+        reasons.append(f"the venue does not list {symbol}")
     if tick is None:
         reasons.append(f"no market data for {symbol}")
     elif now.now_ms - tick.venue_ms > config.data.max_age_ms:
@@ -71,10 +95,8 @@ def for_intent(config: BotConfig, now: Conditions, intent: Intent, tick: Tick | 
         reasons.append(f"a stop of an earlier position in {symbol} may still rest")
     if intent.action != "enter":
         reasons.append(f"action {intent.action!r} is neither 'enter' nor 'exit'")
-    if intent.stop_price is not None and tick is not None:
-        price = tick.price
-        if (price - intent.stop_price) * intent.side.sign <= 0 or intent.stop_price <= 0:
-            reasons.append(f"its stop {intent.stop_price} would fire at once, the price is {price}")
+    if tick is not None:
+        reasons += _stop_reasons(config, intent, tick.price, rules)
     pending = {o.symbol for o in entries} | {p.symbol for p in now.positions}
     if len(pending | {symbol}) > config.risk.max_open_positions:
         reasons.append(f"risk.max_open_positions is {config.risk.max_open_positions}")
@@ -93,6 +115,26 @@ def for_exit(now: Conditions, intent: Intent) -> list[str]:
     if _closing(now, symbol):
         reasons.append(f"a close for {symbol} is in flight")
     return reasons
+
+
+def _stop_reasons(
+    config: BotConfig, intent: Intent, price: Decimal, rules: SymbolRules | None
+) -> list[str]:
+    """Why an entry's stop could not rest, or would be none: an entry without a stop is not sent.
+
+    A stop further away than ``protection.underwater_pct`` would come after the loss from which on
+    a position counts as lost without one (P16).
+    """
+    stop = stop_of(config, intent, price, rules)
+    distance = (price - stop) * intent.side.sign
+    if distance <= ZERO:
+        return [f"its stop {stop} would fire at once, the price is {price}"]
+    if stop <= ZERO:
+        return [f"its stop {stop} is no price"]
+    if distance * 100 >= price * config.protection.underwater_pct:
+        furthest = config.protection.underwater_pct
+        return [f"its stop {stop} is {furthest} % or more from the price {price} (underwater_pct)"]
+    return []
 
 
 def _closing(now: Conditions, symbol: str) -> bool:
