@@ -23,7 +23,16 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class ConfigError(Exception):
-    """A setting or secret is wrong. The message names it and says what mends it."""
+    """A setting or secret is wrong. The message names it and says what mends it.
+
+    Args:
+        message: for people.
+        file: beside the settings and secrets, what to look at for a mend.
+    """
+
+    def __init__(self, message: str, file: Path | None = None) -> None:
+        super().__init__(message)
+        self.file = file
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

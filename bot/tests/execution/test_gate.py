@@ -25,6 +25,7 @@ CONFIG = BotConfig(
 GOOD = Conditions(
     now_ms=NOW_MS,
     reconciled=True,
+    durable=True,
     halted=None,
     clock_offset_ms=0,
     clock_synchronised=True,
@@ -57,6 +58,7 @@ def test_nothing_holds_back_a_good_intent() -> None:
     [
         ({"halted": "by a person"}, "halted: by a person"),
         ({"reconciled": False}, "not reconciled"),
+        ({"durable": False}, "journal's file takes nothing"),
         ({"balance_known": False}, "A1"),
         ({"clock_offset_ms": 501}, "A4"),
         ({"clock_offset_ms": -501}, "A4"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -27,7 +28,7 @@ from watchkeeper.journal import store
 from watchkeeper.journal.reader import read_journal
 from watchkeeper.journal.recover import open_journal
 from watchkeeper.journal.sqlite import DatabaseError
-from watchkeeper.journal.store import Journal, corrupt
+from watchkeeper.journal.store import Journal, corrupt, in_memory
 
 BTC = "BTC/USDT:USDT"
 
@@ -76,6 +77,16 @@ def fill(trade_id: str = "1", symbol: str = BTC, at: int = 9) -> Fill:
         venue_order_id="77",
         time_ms=at,
     )
+
+
+def fill_up(journal: Journal) -> None:
+    """Let the file take nothing more, as on a full disk."""
+    pages = journal._db.pragma("page_count")
+    journal._db.execute(f"PRAGMA max_page_count={pages}")
+    for size in (500, 10):
+        with contextlib.suppress(apsw.FullError):
+            while True:
+                journal.record_decision(0, "x", "x", "x", {"x": "y" * size})
 
 
 # Whose it is
@@ -180,10 +191,10 @@ def test_an_intent_makes_one_order_only(journal: Journal) -> None:
     journal.record_order(entry())
     with pytest.raises(apsw.ConstraintError):
         journal.record_order(entry("wkE-alpha-1-2"))
-    assert journal.intent_seen("i-1")
-    assert not journal.intent_seen("i-2")
     # Its stop carries the intent, too.
-    journal.record_order(entry("wkS-alpha-1-3", kind=OrderKind.STOP))
+    journal.record_order(entry("wkS-alpha-1-0", kind=OrderKind.STOP, created_ms=1))
+    assert journal.order_for_intent("i-1") == entry()
+    assert journal.order_for_intent("i-2") is None
     assert journal.order("wkE-alpha-1-2") is None
 
 
@@ -240,6 +251,85 @@ def test_a_failed_transaction_leaves_nothing(journal: Journal) -> None:
         fail()
     assert journal.orders() == ()
     assert journal.positions() == ()
+
+
+def test_a_full_disk_is_told_by_its_own_name_and_leaves_nothing(journal: Journal) -> None:
+    """SQLite has rolled back by itself then; nothing may hide that the disk is full."""
+    journal.record_order(entry())
+    fill_up(journal)
+    with pytest.raises(apsw.FullError), journal.transaction():
+        journal.record_order(entry("wkE-alpha-1-2", intent_id="x" * 5000))
+    with pytest.raises(apsw.FullError):
+        journal.prove_writable()
+    assert journal.orders() == (entry(),)
+    journal._db.execute("PRAGMA max_page_count=100000")
+    journal.prove_writable()
+    journal.record_order(entry("wkE-alpha-1-2", intent_id="i-2"))
+    assert len(journal.orders()) == 2
+
+
+def test_a_copy_in_memory_knows_what_matters_and_gives_out_other_ids(journal: Journal) -> None:
+    journal.bind_account("ALPHA01", "key")
+    journal.raise_epoch()
+    with journal.transaction():
+        first = journal.next_client_id(OrderKind.STOP)
+    day_ms = 24 * 3_600_000
+    journal.note_trades_read(3 * day_ms)
+    live = entry()
+    young = entry(
+        "wkE-alpha-1-2", intent_id="", state=OrderState.FILLED, venue_id="2", created_ms=2 * day_ms
+    )
+    old = msgspec.structs.replace(young, client_id="wkE-alpha-1-3", venue_id="3", created_ms=5)
+    for order in (live, young, old):
+        journal.record_order(order)
+    journal.record_fill(fill("old", at=5))
+    journal.record_fill(fill("young", at=2 * day_ms))
+    journal.save_position(Position(symbol=BTC, side=Side.BUY, quantity=Decimal(1)))
+    fill_up(journal)
+
+    copy = in_memory(journal)
+    assert (journal.durable, copy.durable) == (True, False)
+    assert (copy.bot, copy.account, copy.key) == ("alpha", "ALPHA01", "key")
+    assert copy.positions() == journal.positions()
+    assert [copy.order(o.client_id) for o in (live, young, old)] == [live, young, None]
+    assert [f.trade_id for f in copy.fills_since(0)] == ["young"]
+    with copy.transaction():
+        assert copy.next_client_id(OrderKind.STOP) != first
+    copy.close_position(BTC)
+    assert journal.position(BTC) is not None
+    copy.close()
+
+
+def test_no_query_of_a_pass_walks_a_table(journal: Journal) -> None:
+    asked: list[str] = []
+
+    def note(_cursor: object, sql: str, _bindings: object) -> bool:
+        asked.append(sql)
+        return True
+
+    journal._db.exec_trace = note
+    journal.order_for_intent("i-1")
+    journal.closed_orders_since(5)
+    journal.fills_since(5)
+    journal.orders()
+    journal._db.exec_trace = None
+    assert len(asked) == 4
+    for sql in asked:
+        values = ("i-1",) * sql.count("?")
+        steps = journal._db.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
+        assert not [s for s in steps if "SCAN" in str(s[3]) and "orders_live" not in str(s[3])], sql
+        assert not [s for s in steps if "orders_live" in str(s[3]) and "terminal = 0" not in sql], (
+            sql
+        )
+
+
+def test_a_journal_of_an_older_release_gets_its_indexes(tmp_path: Path, journal: Journal) -> None:
+    journal._db.execute("DROP INDEX fills_by_time")
+    journal.close()
+    again = Journal(tmp_path / "journal.db", bot="alpha")
+    found = again._db.execute("SELECT name FROM sqlite_schema WHERE name = 'fills_by_time'")
+    assert found.fetchall()
+    again.close()
 
 
 def test_ended_orders_explain_fills_by_symbol_and_venue_id(journal: Journal) -> None:

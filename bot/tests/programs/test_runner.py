@@ -179,3 +179,22 @@ def test_an_unknown_program_is_refused_with_the_list(tmp_path: Path) -> None:
     done = tree.command("run", "fed")
     assert done.returncode == 2
     assert "feed" in done.stderr
+
+
+FOREIGN_FILE = """
+async def main(context):
+    if context.paths.journal.exists():
+        raise ConfigError("somebody else's: move it away", context.paths.journal)
+    context.heartbeat.update("READY")
+    await context.stopping.wait()
+"""
+
+
+def test_a_file_that_an_error_names_is_looked_at_for_its_mend(bot_tree: BotTree) -> None:
+    bot_tree.write_config()
+    bot_tree.paths.journal.write_text("x")
+    process = start(bot_tree, FOREIGN_FILE)
+    assert "move it away" in bot_tree.wait_state("feed", "CONFIG_ERROR").error
+    bot_tree.paths.journal.rename(bot_tree.paths.journal.with_name("old"))
+    bot_tree.wait_state("feed", "READY")
+    assert bot_tree.stop(process) == 0

@@ -147,6 +147,7 @@ class Executor:
         self._lock: HostLock | None = None
         self._lease_lost = asyncio.Event()
         self._protection = asyncio.Lock()
+        self._journal_failed: asyncio.Future[apsw.Error] = asyncio.Future()
         self._wake = asyncio.Event()
         self._urgent = False
         self._working: set[asyncio.Task[Any]] = set()  # finish before the program ends
@@ -169,10 +170,21 @@ class Executor:
             underwater_pct=config.protection.underwater_pct,
         )
 
+    @property
+    def durable(self) -> bool:
+        """Whether what it does is written to a file. Otherwise it protects, and opens nothing."""
+        return self._journal.durable
+
     # Start and end
 
     async def start(
-        self, account: str, lock: HostLock, *, key: str = "", handed_over: bool = False
+        self,
+        account: str,
+        lock: HostLock,
+        *,
+        key: str = "",
+        handed_over: bool = False,
+        above: int = 0,
     ) -> None:
         """Take over the account: the lock is held, nobody else here sends.
 
@@ -184,9 +196,11 @@ class Executor:
             lock: held by the caller.
             key: fingerprint of the key whose account that is.
             handed_over: another process held the lock a moment ago.
+            above: the epoch of an executor before this one, in the same process.
 
         Raises:
-            DatabaseError: the journal is about another account.
+            ForeignDatabase: the journal is about another account.
+            apsw.Error: the journal takes nothing.
             LockLost: the lock is not held.
         """
         self._lock = lock
@@ -206,7 +220,7 @@ class Executor:
             # Another process, or this one before its journal was lost, may have signed an order
             # that the journal does not know and that lands yet. A flat account tells nothing.
             self._entries_from_ms = self._venue.now_ms() + self._config.venue.recv_window_ms
-        self.status.epoch = self._journal.raise_epoch(*seen)
+        self.status.epoch = self._journal.raise_epoch(*seen, above)
         self._log.info("lease_taken", account=account, epoch=self.status.epoch)
         await self.reconcile(first, protective=True)
 
@@ -215,6 +229,8 @@ class Executor:
 
         Raises:
             LockLost: somebody else may hold the lease; nothing more is sent.
+            apsw.Error: the journal takes nothing. What it was not told is read from the venue by
+                the next executor, on another journal.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -224,6 +240,7 @@ class Executor:
                     self._keep_reconciled(),
                     self._trail(),
                     self._watch_lease(),
+                    self._watch_journal(),
                 ):
                     group.create_task(work)
         except BaseExceptionGroup as failed:
@@ -267,6 +284,10 @@ class Executor:
             except LockLost as error:
                 self._alarm("lease-contended", str(error), epoch=self.status.epoch)
                 raise
+
+    async def _watch_journal(self) -> None:
+        """Work that goes on beside these tasks must end them when the journal fails it."""
+        raise await self._journal_failed
 
     # Reconciliation
 
@@ -465,12 +486,13 @@ class Executor:
     # News of orders
 
     async def _follow_events(self) -> None:
-        async for event in self._venue.events():
-            if isinstance(event, OrderEvent):
-                self._book(event.order, event.fill)
-            else:
-                self._log.info("private_stream_live")
-                self.request_reconciliation()
+        async with contextlib.aclosing(self._venue.events()) as events:
+            async for event in events:
+                if isinstance(event, OrderEvent):
+                    self._book(event.order, event.fill)
+                else:
+                    self._log.info("private_stream_live")
+                    self.request_reconciliation()
 
     def _book(self, news: Order, fill: Fill | None = None) -> None:
         """Book what was heard of an order, at once, and see to the protection of what it filled."""
@@ -599,6 +621,7 @@ class Executor:
         return Conditions(
             now_ms=self._venue.now_ms(),
             reconciled=self.status.reconciled,
+            durable=self.durable,
             halted=self._surroundings.halted(),
             clock_offset_ms=self._venue.clock_offset_ms,
             clock_synchronised=self._surroundings.clock_synchronised(),
@@ -661,6 +684,8 @@ class Executor:
         self._working.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("work_failed", exc_info=error)
+            if isinstance(error, apsw.Error) and not self._journal_failed.done():
+                self._journal_failed.set_result(error)
             self.request_reconciliation(urgent=True)
 
     def _entry(self, intent: Intent, tick: Tick, rules: SymbolRules) -> Order | None:

@@ -19,6 +19,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
 
     now_ms: int
     reconciled: bool
+    durable: bool  # what is written now survives a crash (promise 2)
     halted: str | None
     clock_offset_ms: int
     clock_synchronised: bool
@@ -34,6 +35,8 @@ def general(config: BotConfig, now: Conditions) -> list[str]:
     reasons = []
     if now.halted is not None:
         reasons.append(f"halted: {now.halted}")
+    if not now.durable:
+        reasons.append("the journal's file takes nothing: positions are only protected")
     if not now.reconciled:
         reasons.append("not reconciled yet")
     if not now.balance_known:

@@ -72,7 +72,14 @@ class JournalReader:
         return self._one(_ORDER, "SELECT body FROM orders WHERE client_id = ?", client_id)
 
     def order_for_intent(self, intent_id: str) -> Order | None:
-        return self._one(_ORDER, "SELECT body FROM orders WHERE intent_id = ?", intent_id)
+        """The entry or exit that was made of an intent. (Its stops carry its id, too.)"""
+        return self._one(
+            _ORDER,
+            # As the partial index has it: otherwise SQLite would walk the table.
+            "SELECT body FROM orders WHERE intent_id = ? AND intent_id <> '' "
+            "AND kind IN ('E', 'X')",
+            intent_id,
+        )
 
     def orders(self) -> tuple[Order, ...]:
         """Every order not in a terminal state, oldest first."""
@@ -91,10 +98,6 @@ class JournalReader:
             since_ms,
         )
         return {(order.symbol, order.venue_id): order for order in orders}
-
-    def intent_seen(self, intent_id: str) -> bool:
-        """Whether the executor has made an order of this intent."""
-        return self.order_for_intent(intent_id) is not None
 
     # fills
 

@@ -6,13 +6,17 @@ else (row A8).
 
 from __future__ import annotations
 
+import contextlib
 import time
 from itertools import count
 from pathlib import Path
 
+import apsw
+
 from watchkeeper.domain.alarm import Alarm
+from watchkeeper.journal.reader import read_journal
 from watchkeeper.journal.sqlite import DatabaseError
-from watchkeeper.journal.store import Journal, corrupt
+from watchkeeper.journal.store import MEMORY, Journal, corrupt, in_memory
 
 
 def open_journal(path: Path, *, bot: str, alarm: Alarm) -> Journal:
@@ -33,6 +37,32 @@ def open_journal(path: Path, *, bot: str, alarm: Alarm) -> Journal:
             row="A8",
         )
         return Journal(path, bot=bot)
+
+
+def remember(path: Path, *, bot: str) -> Journal:
+    """A journal in memory with what can be read at ``path``; an empty one if nothing can be."""
+    with contextlib.suppress(DatabaseError, apsw.Error):
+        reader = read_journal(path)
+        try:
+            if reader.bot == bot:
+                return in_memory(reader)
+        finally:
+            reader.close()
+    return Journal(MEMORY, bot=bot)
+
+
+def prove_writable(path: Path, *, bot: str) -> None:
+    """Open the journal at ``path`` and write to it.
+
+    Raises:
+        DatabaseError: it cannot be opened.
+        apsw.Error: it takes nothing.
+    """
+    journal = Journal(path, bot=bot)
+    try:
+        journal.prove_writable()
+    finally:
+        journal.close()
 
 
 def _open(path: Path, bot: str) -> Journal:

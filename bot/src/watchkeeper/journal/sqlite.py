@@ -22,6 +22,10 @@ class DatabaseError(Exception):
     """A database cannot be opened or does not answer."""
 
 
+class ForeignDatabase(DatabaseError):
+    """It is sound, and somebody else's: waiting does not help, a person has to act."""
+
+
 def assert_safe_sqlite(version: str | None = None) -> None:
     """Refuse a SQLite older than :data:`MINIMUM_SQLITE`.
 

@@ -6,9 +6,9 @@ Every method that writes commits with fsync before it returns. Readers use
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,17 @@ from watchkeeper.domain.client_id import ClientId
 from watchkeeper.domain.ledger import apply_execution, execution, merge, signed
 from watchkeeper.domain.model import Balance, Fill, Order, OrderKind, OrderState, Position
 from watchkeeper.journal.reader import JournalReader
-from watchkeeper.journal.sqlite import DatabaseError, open_database
+from watchkeeper.journal.sqlite import DatabaseError, ForeignDatabase, open_database
 
 SCHEMA_VERSION = 1
 MIN_WRITER = 1  # the oldest schema whose code may still write this file (row A9)
 
 # A log must not fill the disk. What is older is in the program's own log, if at all.
 DECISIONS_KEPT, PRUNE_EVERY = 100_000, 1_000
+
+MEMORY = Path(":memory:")
+REMEMBERED_MS = 24 * 3_600_000  # of what ended, before the last reading of trades: explains fills
+HEADROOM = 1024 * 1024  # bytes a file must take before it is trusted again
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -65,6 +69,22 @@ CREATE TABLE decisions (
 ) STRICT;
 """
 
+# Speed alone: a file without them works, and a full disk must not keep one from being opened.
+_INDEXES = """
+CREATE INDEX IF NOT EXISTS orders_ended ON orders (created_ms)
+    WHERE terminal = 1 AND venue_id <> '';
+CREATE INDEX IF NOT EXISTS fills_by_time ON fills (time_ms, trade_id);
+"""
+
+# What a copy in memory takes over, by table. The decision log stays with the file.
+_REMEMBERED = {
+    "meta": "SELECT * FROM meta",
+    "positions": "SELECT * FROM positions",
+    "balances": "SELECT * FROM balances",
+    "orders": "SELECT * FROM orders WHERE terminal = 0 OR created_ms >= :since_ms",
+    "fills": "SELECT * FROM fills WHERE time_ms >= :since_ms",
+}
+
 _ENCODER = msgspec.json.Encoder(decimal_format="string")
 
 
@@ -76,9 +96,12 @@ def encode(value: Any) -> str:
 class Journal(JournalReader):
     """Read and write one bot's journal.
 
+    Every method that writes raises :class:`apsw.Error` when the file takes nothing: the disk is
+    full, or somebody holds the lock. Then nothing of it was written.
+
     Raises:
-        DatabaseError: the file is no journal, corrupt, or written by a newer release that this
-            one must not write to.
+        ForeignDatabase: it belongs to another bot, or may be written by newer releases only.
+        DatabaseError: the file is no journal, corrupt, or cannot be opened.
     """
 
     def __init__(self, path: Path, *, bot: str) -> None:
@@ -93,6 +116,24 @@ class Journal(JournalReader):
             if isinstance(error, DatabaseError):
                 raise
             raise DatabaseError(f"{path}: {error}") from error
+        with contextlib.suppress(apsw.Error):
+            self._db.execute(_INDEXES)
+
+    @property
+    def durable(self) -> bool:
+        """Whether what is written survives this process (promise 2)."""
+        return self.path != MEMORY
+
+    def prove_writable(self) -> None:
+        """Write as much as a while of trading takes, and take it back.
+
+        Raises:
+            apsw.Error: the file does not take it.
+        """
+        with self.transaction():
+            self._set("headroom", "x" * HEADROOM)
+        with self.transaction():
+            self._db.execute("DELETE FROM meta WHERE key = 'headroom'")
 
     @property
     def version(self) -> int:
@@ -116,11 +157,25 @@ class Journal(JournalReader):
             said = "no answer" if found is None else str(found[0])
             raise DatabaseError(f"{self.path}: {said}") from apsw.CorruptError(said)
 
-    @contextmanager
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, durable when it ends. May be nested."""
-        with self._db:
+        """All or nothing, durable when it ends. May be nested: the outermost one counts."""
+        if self._db.in_transaction:
             yield
+            return
+        self._db.execute("BEGIN")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        """A full disk makes SQLite roll back by itself. Asking it to once more would raise another
+        error in place of the one that tells."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
 
     def _prepare(self, bot: str) -> None:
         version = self._db.pragma("user_version")
@@ -131,10 +186,10 @@ class Journal(JournalReader):
             self._set("bot", bot)
             return
         if self.bot != bot:
-            raise DatabaseError(f"{self.path}: belongs to bot {self.bot!r}, not to {bot!r}")
+            raise ForeignDatabase(f"{self.path}: belongs to bot {self.bot!r}, not to {bot!r}")
         needed = int(self._get("min_writer") or 0)
         if needed > SCHEMA_VERSION:
-            raise DatabaseError(
+            raise ForeignDatabase(
                 f"{self.path}: may be written by schema {needed} or newer, "
                 f"this release knows {SCHEMA_VERSION}"
             )
@@ -166,11 +221,11 @@ class Journal(JournalReader):
         """Remember whose positions these are, and by which key (its fingerprint) that is known.
 
         Raises:
-            DatabaseError: the journal is about another account.
+            ForeignDatabase: the journal is about another account.
         """
         with self.transaction():
             if self.account not in ("", account):
-                raise DatabaseError(
+                raise ForeignDatabase(
                     f"{self.path}: is about account {self.account!r}, the key belongs to "
                     f"{account!r}; move the journal away to start on the new account"
                 )
@@ -302,6 +357,24 @@ class Journal(JournalReader):
                 self._db.execute(
                     "DELETE FROM decisions WHERE sequence <= ?", (last - DECISIONS_KEPT,)
                 )
+
+
+def in_memory(known: JournalReader) -> Journal:
+    """A journal in memory that knows what ``known`` does of anything that still matters.
+
+    For when the file takes no more: protecting needs no durable memory, forgetting does harm.
+
+    Raises:
+        apsw.Error: ``known`` cannot be read either.
+    """
+    copy = Journal(MEMORY, bot=known.bot)
+    since_ms = known.trades_read_ms - REMEMBERED_MS
+    with copy.transaction():
+        for table, rows in _REMEMBERED.items():
+            for row in known._db.execute(rows, {"since_ms": since_ms}):
+                marks = ", ".join("?" * len(row))
+                copy._db.execute(f"REPLACE INTO {table} VALUES ({marks})", row)  # noqa: S608
+    return copy
 
 
 def _held(position: Position | None) -> tuple[Decimal, Decimal | None]:

@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import hashlib
 import random
+from typing import Any
 
 import apsw
 
 from watchkeeper.bus.patient import PatientBus
+from watchkeeper.bus.protocol import Bus
 from watchkeeper.config import API_KEY, API_SECRET, ConfigError
-from watchkeeper.domain.alarm import Alarm
 from watchkeeper.execution.executor import Executor, Surroundings
 from watchkeeper.journal.reader import read_journal
-from watchkeeper.journal.recover import open_journal
-from watchkeeper.journal.sqlite import DatabaseError
+from watchkeeper.journal.recover import open_journal, prove_writable, remember
+from watchkeeper.journal.sqlite import DatabaseError, ForeignDatabase
+from watchkeeper.journal.store import Journal, corrupt, in_memory
 from watchkeeper.lease.host_lock import HostLock
 from watchkeeper.market.client import LatestTicks
 from watchkeeper.programs.context import Context
@@ -30,6 +32,9 @@ DRAIN_S = 5.0
 # How much longer than everything else the account's name is waited for when the journal knows it.
 ACCOUNT_ANSWER_S = 0.5
 RETRY_CAP_S = 30.0
+RETRY_S = 1.0  # a lock folder or a journal that cannot be opened
+OPEN_ATTEMPTS = 2  # each waits for other people's locks, too
+PROVE_S = 5.0  # how often a file that failed is tried again
 DISCONNECTED_AFTER = 5  # attempts: about the 30 s of the alert catalogue
 
 
@@ -37,7 +42,7 @@ async def main(context: Context) -> None:
     """Run until told to stop.
 
     Raises:
-        ConfigError: a secret is missing, or the journal belongs to another account.
+        ConfigError: a secret is missing, or the journal is another bot's or account's.
         LockLost: somebody else may hold the lease; supervisor starts this program again, as spare.
     """
     secrets = context.secrets(context.paths.trading_env, API_KEY, API_SECRET)
@@ -119,72 +124,196 @@ def _remembered(context: Context, key: str) -> str:
 async def _trade(
     context: Context, venue: Venue, ticks: LatestTicks, account: str, key: str
 ) -> None:
-    config, paths = context.config, context.paths
-    lock = HostLock(paths.locks, config.venue.id, account)
-    handed_over = not lock.try_acquire()
-    if handed_over:
-        context.log.info("waiting_for_lease", lock=str(lock.path))
-        context.heartbeat.update(State.SPARE, error="")
-        await context.until_stopped(lock.acquire())
+    """Hold the account's lock and trade, until told to stop."""
+    lock = HostLock(context.paths.locks, context.config.venue.id, account)
+    handed_over = await _take(context, lock)
     with lock:
         if context.stopping.is_set() or not lock.held:
             return
         context.heartbeat.update(State.RECONCILING, error="", account=account)
+        bus = PatientBus(context.paths.bus)
         try:
-            journal = open_journal(paths.journal, bot=config.name, alarm=_alarm(context))
-        except DatabaseError as error:
-            raise ConfigError(str(error)) from error
-        bus = PatientBus(paths.bus)
+            await _Trader(context, venue, ticks, bus, lock).run(account, key, handed_over)
+        finally:
+            bus.close()
+
+
+async def _take(context: Context, lock: HostLock) -> bool:
+    """Wait for the lock. True: somebody else may have held it a moment ago."""
+    others = False
+    while not context.stopping.is_set() and not lock.held:
+        try:
+            if lock.try_acquire():
+                break
+            others = True
+            context.log.info("waiting_for_lease", lock=str(lock.path))
+            context.heartbeat.update(State.SPARE, error="")
+            await context.until_stopped(lock.acquire())
+        except OSError as error:
+            # Whoever removed the folder may have taken a lock out of its holder's sight.
+            others = True
+            problem = f"no lock can be taken in {lock.path.parent}: {error.strerror}"
+            context.log.error("lock_unavailable", error=problem)
+            context.heartbeat.update(State.DEGRADED, error=problem)
+            await context.pause(RETRY_S)
+    return others
+
+
+class _JournalBack(Exception):
+    """The journal's file takes everything again."""
+
+
+class _Trader:
+    """Executors on one account, one after the other, each with a journal of its own.
+
+    A journal whose file takes nothing (full disk, file system gone read-only, somebody's lock)
+    must not keep a position from its stop. The next executor then works on a copy in memory: it
+    protects and closes, and opens nothing, because nothing it wrote would survive (promise 2).
+    Once the file takes everything again, another one starts on the file and reads at the venue
+    what the file was not told, as after any restart.
+    """
+
+    def __init__(
+        self, context: Context, venue: Venue, ticks: LatestTicks, bus: Bus, lock: HostLock
+    ) -> None:
+        self._context = context
+        self._venue = venue
+        self._ticks = ticks
+        self._bus = bus
+        self._lock = lock
+        self._epoch = 0
+        self._trouble = ""  # what is wrong with the journal's file
+
+    async def run(self, account: str, key: str, handed_over: bool) -> None:
+        """Until told to stop.
+
+        Raises:
+            ConfigError: the journal belongs to another bot or account, or to a newer release.
+            LockLost: see :meth:`Executor.run`.
+        """
+        try:
+            journal = await self._open()
+            while journal is not None:
+                journal = await self._live(
+                    journal, account, key=key, handed_over=handed_over, above=self._epoch
+                )
+                handed_over = True  # what the one before has sent may still land
+        except ForeignDatabase as error:
+            raise ConfigError(str(error), self._context.paths.journal) from error
+        finally:
+            self._context.heartbeat.update(State.STOPPING)
+
+    async def _open(self) -> Journal | None:
+        """The journal, as soon as its file can be opened; None when stopped before.
+
+        Positions may be bare meanwhile: after a few seconds it is one in memory, with what can be
+        read of the file. If that is nothing, the venue tells of positions and stops (A8).
+        """
+        context, paths = self._context, self._context.paths
+        for _ in range(OPEN_ATTEMPTS):
+            try:
+                return open_journal(paths.journal, bot=context.config.name, alarm=self._alarm)
+            except ForeignDatabase:
+                raise
+            except DatabaseError as error:
+                self._trouble = str(error)
+                context.log.error("journal_unopened", error=self._trouble)
+                context.heartbeat.update(State.DEGRADED, error=f"journal: {error}")
+            if await context.pause(RETRY_S):
+                return None
+        self._tell()
+        return remember(paths.journal, bot=context.config.name)
+
+    async def _live(self, journal: Journal, account: str, **more: Any) -> Journal | None:
+        """One executor. Returns the journal for the next one; None when told to stop."""
+        context = self._context
         executor = Executor(
-            config=config,
+            config=context.config,
             journal=journal,
-            bus=bus,
-            venue=venue,
-            prices=ticks,
+            bus=self._bus,
+            venue=self._venue,
+            prices=self._ticks,
             surroundings=Surroundings(
-                halted=lambda: is_halted(paths),
-                clock_synchronised=lambda: host_clock_synchronised(paths.clock, now_ms()),
+                halted=lambda: is_halted(context.paths),
+                clock_synchronised=lambda: host_clock_synchronised(context.paths.clock, now_ms()),
             ),
             log=context.log,
-            alarm=_alarm(context),
+            alarm=self._alarm,
         )
+        drain_s = DRAIN_S
         try:
-            await context.until_stopped(
-                executor.start(account, lock, key=key, handed_over=handed_over)
-            )
+            await context.until_stopped(executor.start(account, self._lock, **more))
             if not context.stopping.is_set():
-                await context.until_stopped(executor.run(), _report(context, executor))
-        except DatabaseError as error:
-            raise ConfigError(str(error)) from error
-        finally:
+                work = [executor.run(), self._report(executor)]
+                if not journal.durable:
+                    work.append(self._until_back())
+                await context.until_stopped(*work)
             context.heartbeat.update(State.STOPPING)
-            await executor.drain(DRAIN_S)
-            bus.close()
+            return None
+        except _JournalBack:
+            context.log.info("journal_back", path=str(context.paths.journal))
+            following = None
+        except apsw.Error as error:
+            if corrupt(error) or not journal.durable:
+                raise
+            drain_s = 0  # none of it could be written
+            self._trouble = f"{context.paths.journal}: {error}"
+            self._tell()
+            following = in_memory(journal)
+        finally:
+            await executor.drain(drain_s)
+            self._epoch = max(self._epoch, executor.status.epoch)
             journal.close()
+        return following or await self._open()
 
+    def _tell(self) -> None:
+        self._alarm(
+            "host-disk-low",
+            f"the journal cannot be written, entries wait until it can: {self._trouble}",
+            severity="page",
+        )
 
-def _alarm(context: Context) -> Alarm:
-    def alarm(
-        alert_id: str, summary: str, *, severity: str | None = None, **fields: object
+    async def _until_back(self) -> None:
+        """Raises:
+        _JournalBack: the file takes everything again.
+        """
+        context = self._context
+        while True:
+            await asyncio.sleep(PROVE_S)
+            try:
+                # In a thread: somebody's lock is waited for, and stops must not wait with it.
+                await asyncio.to_thread(
+                    prove_writable, context.paths.journal, bot=context.config.name
+                )
+            except (DatabaseError, apsw.Error) as error:
+                if corrupt(error):
+                    raise _JournalBack from error  # to be set aside
+                self._trouble = str(error)
+            else:
+                raise _JournalBack
+
+    async def _report(self, executor: Executor) -> None:
+        """Keep the heartbeat's words true."""
+        context = self._context
+        while True:
+            status = executor.status
+            halted = is_halted(context.paths)
+            problems = [executor.queue_error, self._trouble if not executor.durable else ""]
+            if not status.reconciled:
+                problems = [*(b.reason for b in status.blocks), *problems]
+            problem = "; ".join(filter(None, problems))
+            if halted is not None:
+                state, problem = State.HALTED, halted
+            elif status.reconciled and not problem:
+                state = State.READY
+            else:
+                state = State.DEGRADED
+            context.heartbeat.update(state, error=problem, **executor.progress())
+            await asyncio.sleep(min(0.2, context.config.heartbeat.interval_ms / 1000))
+
+    def _alarm(
+        self, alert_id: str, summary: str, *, severity: str | None = None, **fields: object
     ) -> None:
-        context.alert(
+        self._context.alert(
             alert_id, summary, severity=Severity(severity) if severity else None, **fields
         )
-
-    return alarm
-
-
-async def _report(context: Context, executor: Executor) -> None:
-    """Keep the heartbeat's words true."""
-    while True:
-        status = executor.status
-        halted = is_halted(context.paths)
-        if halted is not None:
-            state, error = State.HALTED, halted
-        elif status.reconciled and not executor.queue_error:
-            state, error = State.READY, ""
-        else:
-            problems = [b.reason for b in status.blocks if not status.reconciled]
-            state, error = State.DEGRADED, "; ".join([*problems, executor.queue_error]).strip("; ")
-        context.heartbeat.update(state, error=error, **executor.progress())
-        await asyncio.sleep(min(0.2, context.config.heartbeat.interval_ms / 1000))

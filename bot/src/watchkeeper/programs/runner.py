@@ -104,6 +104,8 @@ async def _supervise(program: str, paths: Paths, slot: str) -> int:
             except ConfigError as error:
                 problem = error
         if problem is not None:
+            if problem.file is not None:
+                stamps[problem.file] = _stamp(problem.file)
             if config is not None and config.venue.ca_file:
                 ca_file = Path(config.venue.ca_file)
                 stamps[ca_file] = _stamp(ca_file)
