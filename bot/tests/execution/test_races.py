@@ -10,7 +10,7 @@ import apsw
 import msgspec
 import pytest
 from bot.tests.execution.desk import CONFIG, Desk, protected
-from bot.tests.reconcile.build import BTC, ETH, NOW_MS, dec, held, stop
+from bot.tests.reconcile.build import BTC, ETH, NOW_MS, dec, held, order, stop
 from bot.tests.reconcile.memory_venue import ACCOUNT
 from bot.tests.support.waiting import eventually_async
 
@@ -514,6 +514,45 @@ async def test_an_exit_is_durable_before_it_is_acknowledged(desk: Desk) -> None:
     assert desk.venue.amounts[BTC] == ZERO
     await desk.passes()
     assert desk.stops() == ()
+
+
+async def test_s15_an_exit_that_died_with_its_executor_is_carried_out(desk: Desk) -> None:
+    """Its intent is acknowledged, its order durable, and it was never sent: nobody else knows."""
+    desk.venue.amounts[BTC] = Decimal(2)
+    desk.journal.save_position(held(2))
+    exit_order = order(
+        "wkX-alpha-1-2", OrderState.INTENDED, side=Side.SELL, intent_id="leave", created_ms=NOW_MS
+    )
+    desk.journal.record_order(exit_order)
+    await desk.start()
+    assert desk.venue.amounts[BTC] == Decimal(2)  # it may still arrive
+    desk.venue.now += 2 * CONFIG.venue.recv_window_ms + 1
+    await desk.executor.reconcile()
+    assert desk.venue.amounts[BTC] == ZERO
+    assert desk.stops() == ()
+    known = desk.journal.order(exit_order.client_id)
+    assert known is not None
+    assert known.state is OrderState.FILLED
+    assert desk.journal.positions() == ()
+    assert desk.executor.status.reconciled
+
+
+async def test_an_exit_that_waited_while_reconciliation_sent_it_is_not_sent_twice(
+    desk: Desk,
+) -> None:
+    await desk.start()
+    desk.intend()
+    await protected(desk)
+    async with desk.executor._protection:  # a stop is being moved, for long
+        desk.intend(Side.SELL, action="exit", intent_id="leave")
+        known = desk.journal.order_for_intent("leave")
+        assert known is not None
+        sent = msgspec.structs.replace(
+            known, state=OrderState.UNKNOWN, updated_ms=desk.venue.now + 1
+        )
+        desk.journal.advance_order(sent)
+    await desk.settle()
+    assert [o for o in desk.venue.sent if o.kind is OrderKind.EXIT] == []
 
 
 async def test_an_exit_whose_position_went_meanwhile_is_not_sent(desk: Desk) -> None:

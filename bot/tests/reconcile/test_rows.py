@@ -55,6 +55,8 @@ FOREIGN = "web_5f89ff315cc1b0b3"
 ENTRY = order()
 PENDING = order(created_ms=NOW_MS - 30_000, updated_ms=0)
 EXIT = order("wkX-alpha-1-2", side=Side.SELL)
+WISH = msgspec.structs.replace(EXIT, intent_id="leave")
+BUY_STOP = stop(2, 102, Side.BUY)
 FRESH: dict[str, Any] = {"created_ms": NOW_MS - 2_000, "updated_ms": 0}
 
 
@@ -619,6 +621,41 @@ ROWS = [
         ),
         snapshot(there(2), STOP, lookups=absent(EXIT)),
         [],
+        blocks=("O2",),
+    ),
+    Row(
+        "S15 an exit that never arrived is sent again",
+        belief(held(2, stop_client_id=STOP.client_id), STOP, WISH),
+        snapshot(there(2), STOP, lookups=absent(WISH)),
+        [("S15", "AdvanceOrder"), ("S15", "CloseAtMarket")],
+    ),
+    Row(
+        "S15 not for a position that came after it",
+        belief(held(2, stop_client_id=STOP.client_id, entry_ms=WISH.created_ms + 1), STOP, WISH),
+        snapshot(there(2), STOP, lookups=absent(WISH)),
+        [("S15", "AdvanceOrder")],
+    ),
+    Row(
+        "S15 nor for one of another hand",
+        belief(held(2, stop_client_id=STOP.client_id, external=True), STOP, WISH),
+        snapshot(there(2), STOP, lookups=absent(WISH)),
+        [("S15", "AdvanceOrder")],
+    ),
+    Row(
+        "S15 nor for one that turned round",
+        belief(held(-2, stop_client_id=BUY_STOP.client_id), BUY_STOP, WISH),
+        snapshot(there(-2), BUY_STOP, lookups=absent(WISH)),
+        [("S15", "AdvanceOrder")],
+    ),
+    Row(
+        "S15 an exit that was sent again is waited for anew",
+        belief(
+            held(2, stop_client_id=STOP.client_id),
+            STOP,
+            msgspec.structs.replace(WISH, updated_ms=NOW_MS - 2_000),
+        ),
+        snapshot(there(2), STOP, lookups=absent(WISH)),
+        [("O2", "RaiseAlert")],
         blocks=("O2",),
     ),
     Row(

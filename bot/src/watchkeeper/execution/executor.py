@@ -810,8 +810,13 @@ class Executor:
         async with self._protection:
             position = self._journal.position(order.symbol)
             current = self._journal.order(order.client_id)
-            if current is None or not current.state.is_unconfirmed or current.filled > ZERO:
-                return  # reconciliation has already decided about it
+            if (
+                current is None
+                or not current.state.is_unconfirmed
+                or current.filled > ZERO
+                or current.updated_ms > order.updated_ms
+            ):
+                return  # reconciliation has already decided about it, or sent it
             if position is None or position.side is order.side:
                 self._journal.advance_order(
                     msgspec.structs.replace(

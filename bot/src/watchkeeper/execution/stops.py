@@ -148,20 +148,17 @@ class Stops:
         )
         return news.state.is_terminal and news.filled == ZERO
 
-    async def close(
-        self, position: Position, why: str, intent_id: str = "", client_id: str = ""
-    ) -> None:
+    async def close(self, position: Position, why: str, *, client_id: str = "") -> None:
         """Leave ``position`` at market, reduce-only. Reading the position again tells how it went.
 
         Args:
             position: what to leave.
             why: for the log.
-            intent_id: of the strategy's wish, if it was one.
-            client_id: of an order that is already in the journal and was never sent.
+            client_id: of an order that is already in the journal and was never seen at the venue.
         """
         order = self._journal.order(client_id) if client_id else None
         if order is None:
-            order = self.intended_close(position, intent_id)
+            order = self.intended_close(position)
         self._log.info("closing", symbol=position.symbol, client_id=order.client_id, why=why)
         timestamp_ms = self._venue.now_ms()
         self._fence()

@@ -39,7 +39,7 @@ class StopKeeper(Protocol):
 
     async def cancel(self, order: Order) -> bool: ...
 
-    async def close(self, position: Position, why: str, intent_id: str = "") -> None: ...
+    async def close(self, position: Position, why: str, *, client_id: str = "") -> None: ...
 
 
 async def apply(
@@ -90,7 +90,11 @@ async def apply(
     )
     bare = {a.position.symbol for a, rests in zip(placing, rest, strict=True) if not rests}
     await asyncio.gather(
-        *(stops.close(a.position, a.why) for a in plan.actions if isinstance(a, CloseAtMarket))
+        *(
+            stops.close(a.position, a.why, client_id=a.client_id)
+            for a in plan.actions
+            if isinstance(a, CloseAtMarket)
+        )
     )
     await asyncio.gather(
         *(

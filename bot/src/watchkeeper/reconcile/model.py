@@ -111,9 +111,13 @@ class CancelOrder(_Action, frozen=True, kw_only=True):
 
 
 class CloseAtMarket(_Action, frozen=True, kw_only=True):
-    """Leave a position whose stop can no longer rest, reduce-only."""
+    """Leave a position reduce-only: its stop can no longer rest, or its exit never arrived.
+
+    ``client_id`` is set when that exit is sent again.
+    """
 
     position: Position
+    client_id: str = ""
 
 
 class RaiseAlert(_Action, frozen=True, kw_only=True):

@@ -364,7 +364,36 @@ def _positions(draft: _Draft) -> None:
         _one_position(draft, symbol, draft.positions.get(symbol), there.get(symbol))
     for row, known, why in draft.lapsed:
         if known.symbol not in draft.unsettled:
-            _end(draft, row, draft.orders[known.client_id], why)
+            _lapse(draft, row, draft.orders[known.client_id], why)
+
+
+def _lapse(draft: _Draft, row: str, known: Order, why: str) -> None:
+    """Give up an order that can no longer arrive; but what a strategy asked to leave is left.
+
+    Its intent is acknowledged: nobody else would send it again. Reduce-only, under the same client
+    id, and only for the position that it was about.
+    """
+    position = draft.positions.get(known.symbol)
+    if (
+        known.kind is OrderKind.EXIT
+        and known.intent_id
+        and known.state.is_unconfirmed
+        and known.filled == ZERO
+        and position is not None
+        and not position.external
+        and position.side is known.side.opposite
+        and position.entry_ms <= known.created_ms
+    ):
+        # From now on it is waited for anew, as long as it may take to arrive.
+        sent = msgspec.structs.replace(known, state=OrderState.UNKNOWN, updated_ms=draft.now_ms)
+        draft.advance(row, known, sent, f"{why}: sent again")
+        draft.do(
+            CloseAtMarket(
+                row=row, position=position, client_id=known.client_id, why=f"its exit {why}"
+            )
+        )
+        return
+    _end(draft, row, known, why)
 
 
 def _explained(draft: _Draft, symbol: str, there: Position | None) -> None:
