@@ -560,6 +560,34 @@ ROWS = [
         snapshot(there(2), STOP, stop(1, 99, client_id="wkS-alpha-1-8")),
         [("S10", "CancelOrder")],
     ),
+    Row(
+        "O7 a second stop by another hand is left, although it is tighter",
+        belief(held(2, stop_client_id=STOP.client_id), STOP),
+        snapshot(there(2), STOP, stop(2, 99, client_id=FOREIGN)),
+        [],
+        notes=("S1", "O7"),
+    ),
+    Row(
+        "O7 or for a part",
+        belief(held(2, stop_client_id=STOP.client_id), STOP),
+        snapshot(there(2), STOP, stop(1, 99, client_id=FOREIGN)),
+        [],
+        notes=("S1", "O7"),
+    ),
+    Row(
+        "O7 or beside ours of the wrong size",
+        belief(held(2, stop_client_id=OLD_STOP.client_id), OLD_STOP),
+        snapshot(there(2), OLD_STOP, stop(1, 97, client_id=FOREIGN)),
+        [("S7", "PlaceStop"), ("S7", "CancelOrder")],
+        notes=("O7",),
+    ),
+    Row(
+        "O7 or behind where the bot had moved it",
+        belief(held(2, stop_price=dec(98))),
+        snapshot(there(2), stop(2, 95, client_id=FOREIGN)),
+        [("S9", "PlaceStop")],
+        notes=("O7",),
+    ),
     Row("S12 no position", belief(STOP), snapshot(STOP), [("S12", "CancelOrder")]),
     Row(
         "S12 of ours, unknown to the journal",
@@ -881,11 +909,11 @@ def test_s9_restores_the_trailing_state_of_a_stop_that_is_gone() -> None:
     assert placed.stop_price == dec("107.8")
 
 
-def test_s10_cancels_a_foreign_surplus_too_and_keeps_the_tightest() -> None:
+def test_s10_another_hand_s_stop_stays_where_ours_is_of_the_wrong_size() -> None:
     foreign = stop(2, 99, client_id=FOREIGN)
-    believed = belief(held(2, stop_client_id=STOP.client_id), STOP)
-    result = planned(believed, snapshot(there(2), STOP, foreign))
-    assert the(result, CancelOrder).order.client_id == STOP.client_id
+    believed = belief(held(2, stop_client_id=OLD_STOP.client_id), OLD_STOP)
+    result = planned(believed, snapshot(there(2), OLD_STOP, foreign))
+    assert the(result, CancelOrder).order.client_id == OLD_STOP.client_id
     assert the(result, SavePosition).position.stop_client_id == FOREIGN
 
 

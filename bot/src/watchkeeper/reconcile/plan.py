@@ -534,10 +534,7 @@ def _exit_price(draft: _Draft, believed: Position) -> Decimal | None:
 
 
 def _appeared(draft: _Draft, there: Position) -> None:
-    ours = any(
-        (parts := decode(stop.client_id)) is not None and parts.bot == draft.belief.bot
-        for stop in _protecting(draft, there)
-    )
+    ours = any(_ours(draft, stop) for stop in _protecting(draft, there))
     row = "A8" if ours else "P2"
     if not draft.confirmed(row, there.symbol, ZERO, signed(there)):
         return
@@ -620,8 +617,7 @@ def _unsent_stop(draft: _Draft, known: Order) -> None:
 
 def _stray_stop(draft: _Draft, stop: Order) -> None:
     position = draft.positions.get(stop.symbol)
-    parts = decode(stop.client_id)
-    if _ended(draft, stop) or parts is None or parts.bot != draft.belief.bot:
+    if _ended(draft, stop) or not _ours(draft, stop):
         return
     if position is None:
         draft.do(CancelOrder(row="S12", order=stop, why="no position is left for it to protect"))
@@ -632,10 +628,18 @@ def _stray_stop(draft: _Draft, stop: Order) -> None:
         )
 
 
+def _ours(draft: _Draft, order: Order) -> bool:
+    parts = decode(order.client_id)
+    return parts is not None and parts.bot == draft.belief.bot
+
+
 def _one_stop(draft: _Draft, position: Position) -> None:
+    """One right stop. Another hand's counts where it is the only one, and is never taken away (O7):
+    it can only reduce."""
     symbol = position.symbol
     tolerance = draft.policy.tolerance(symbol)
     resting = _protecting(draft, position)
+    own = [s for s in resting if _ours(draft, s)]
     right = [s for s in resting if right_size(s, position, tolerance)]
     if not right:
         if position.external and draft.policy.protection.external_positions == "freeze":
@@ -647,11 +651,11 @@ def _one_stop(draft: _Draft, position: Position) -> None:
             )
         row = "S7" if resting else "S2"
         if _place(draft, _trailed(draft, position), row, resting):
-            for stop in resting:
+            for stop in own:
                 draft.do(CancelOrder(row="S7", order=stop, why=f"sized {stop.quantity}"))
         return
-    keep = _tightest(position, right)
-    for stop in resting:
+    keep = _tightest(position, [s for s in right if s in own] or right)
+    for stop in own:
         if stop is not keep:
             draft.do(CancelOrder(row="S10", order=stop, why=f"{keep.client_id} is the tightest"))
     _believe(draft, _trailed(draft, position), keep)
@@ -689,7 +693,8 @@ def _believe(draft: _Draft, position: Position, stop: Order) -> None:
         and not would_fire(position, believed)
     )
     if behind and _place(draft, position, "S9", [stop]):
-        draft.do(CancelOrder(row="S9", order=stop, why=f"behind {believed}"))
+        if _ours(draft, stop):
+            draft.do(CancelOrder(row="S9", order=stop, why=f"behind {believed}"))
         return
     draft.note("S1", f"{position.symbol} {stop.client_id}")
     current = draft.positions[position.symbol]
