@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchkeeper.domain.ledger import apply_execution, execution, merge, side_of, signed
+from watchkeeper.domain.ledger import apply_execution, execution, merge, signed
 from watchkeeper.domain.model import (
     ZERO,
     Order,
@@ -207,7 +207,9 @@ def test_a_fill_moves_the_position(
     held: str | None, side: Side, reduce_only: bool, quantity: int, expected: str
 ) -> None:
     before = None if held is None else Decimal(held)
-    start = None if before is None else position(side_of(before), str(abs(before)))
+    start = None
+    if before is not None:
+        start = position(Side.BUY if before > 0 else Side.SELL, str(abs(before)))
     executed = order(OrderState.FILLED, side=side, reduce_only=reduce_only)
     after = apply_execution(start, executed, Decimal(quantity), Decimal(110), 7)
     assert signed(after) == Decimal(expected)

@@ -13,7 +13,6 @@ from decimal import Decimal
 import msgspec
 from bot.tests.reconcile.build import BALANCES, MISSING, NOW_MS, RULES
 
-from watchkeeper.domain.ledger import side_of
 from watchkeeper.domain.model import (
     ZERO,
     Fill,
@@ -71,7 +70,7 @@ class MemoryVenue:
             return None
         return Position(
             symbol=symbol,
-            side=side_of(amount),
+            side=Side.BUY if amount > ZERO else Side.SELL,
             quantity=abs(amount),
             entry_price=self.entries.get(symbol, Decimal(100)),
             mark_price=self.marks.get(symbol, Decimal(100)),

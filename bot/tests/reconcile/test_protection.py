@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from watchkeeper.config import ProtectionConfig
 from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Side
-from watchkeeper.reconcile.plan import protected
 from watchkeeper.reconcile.protection import (
     desired_stop,
-    loss_pct,
+    protected,
     protects,
     repeatable,
     right_size,
@@ -94,13 +93,13 @@ def test_what_would_fire(quantity: int, mark: object, price: int, fires: bool) -
     [(2, 80, 100, 20), (2, 110, 100, -10), (-2, 120, 100, 20), (-2, 90, 100, -10)],
 )
 def test_the_loss_in_percent_of_the_entry(quantity: int, mark: int, entry: int, loss: int) -> None:
-    assert loss_pct(there(quantity, mark, entry_price=dec(entry))) == loss
+    assert there(quantity, mark, entry_price=dec(entry)).loss_pct == loss
 
 
 def test_a_loss_is_unknown_without_prices() -> None:
-    assert loss_pct(there(2, None)) is None
-    assert loss_pct(there(2, entry_price=None)) is None
-    assert loss_pct(there(2, entry_price=dec(0))) is None  # never divided by (P3)
+    assert there(2, None).loss_pct is None
+    assert there(2, entry_price=None).loss_pct is None
+    assert there(2, entry_price=dec(0)).loss_pct is None  # never divided by (P3)
 
 
 NO_STOP: list[dict[str, Any]] = [

@@ -94,6 +94,20 @@ def test_positions_with_their_stops(bot_tree: BotTree, quantity: int, protected:
     assert seen.open_orders == 1
 
 
+@pytest.mark.parametrize(("age_ms", "protected"), [(0, True), (40_000, False)])
+def test_a_stop_of_another_hand_counts_as_long_as_the_executor_sees_it(
+    bot_tree: BotTree, age_ms: int, protected: bool
+) -> None:
+    bot_tree.write_config()
+    journal = Journal(bot_tree.paths.journal, bot="alpha")
+    journal.save_position(position(BTC))
+    journal.close()
+    write_beat(bot_tree.paths, "executor", age_ms=age_ms, protected_by_others=[BTC])
+    seen = look(bot_tree.paths, with_units=False)
+    assert seen.positions is not None
+    assert [(h.protected, h.stop) for h in seen.positions] == [(protected, None)]
+
+
 def test_a_broken_journal_and_bus_are_problems_and_hide_nothing_else(bot_tree: BotTree) -> None:
     bot_tree.write_config()
     write_all_beats(bot_tree.paths)

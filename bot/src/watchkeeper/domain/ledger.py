@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import msgspec
 
-from watchkeeper.domain.model import ZERO, Order, OrderState, Position, Side
+from watchkeeper.domain.model import ZERO, Order, OrderState, Position
 
 _RANK = {
     OrderState.INTENDED: 0,
@@ -122,8 +122,3 @@ def _opened(order: Order, quantity: Decimal, price: Decimal | None, time_ms: int
 def signed(position: Position | None) -> Decimal:
     """Quantity with its sign: positive long, negative short, zero flat."""
     return ZERO if position is None else position.quantity * position.side.sign
-
-
-def side_of(quantity: Decimal) -> Side:
-    """The side of a signed, non-zero quantity."""
-    return Side.BUY if quantity > ZERO else Side.SELL

@@ -172,6 +172,15 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     intent_id: str = ""
     external: bool = False  # adopted without an intent of ours (P2)
 
+    @property
+    def loss_pct(self) -> Decimal | None:
+        """Unrealised loss in percent of the entry price (a gain is negative); None when a price
+        is unknown, or the entry price 0 (P3)."""
+        if not self.entry_price or self.mark_price is None:
+            return None
+        move = (self.entry_price - self.mark_price) * self.side.sign
+        return move / self.entry_price * 100
+
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
     """Margin of the account in one asset."""

@@ -42,9 +42,10 @@ from watchkeeper.lease.host_lock import HostLock, LockLost
 from watchkeeper.reconcile.apply import apply, subject
 from watchkeeper.reconcile.belief import believe, fills_since_ms, look, symbols_of
 from watchkeeper.reconcile.model import Block, Plan, Policy, Question
-from watchkeeper.reconcile.plan import plan, protected
+from watchkeeper.reconcile.plan import plan
 from watchkeeper.reconcile.protection import (
     desired_stop,
+    protected,
     protects,
     repeatable,
     right_size,
@@ -879,6 +880,7 @@ class Executor:
             "unknown_orders": sum(o.state.is_unconfirmed for o in live),
             "positions": len(self._journal.positions()),
             "unprotected_positions": self._unprotected(),
+            "protected_by_others": sorted(self._foreign_stops),
             "queue_depth": self._depth(),
             "last_tick_ms": max(ticks, default=0),
             "clock_offset_ms": self._venue.clock_offset_ms,

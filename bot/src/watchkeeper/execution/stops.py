@@ -12,7 +12,7 @@ import msgspec
 from watchkeeper.domain.alarm import Alarm
 from watchkeeper.domain.model import ZERO, Order, OrderKind, OrderState, OrderType, Position
 from watchkeeper.journal.store import Journal
-from watchkeeper.reconcile.protection import loss_pct, tighter
+from watchkeeper.reconcile.protection import tighter
 from watchkeeper.venue.protocol import (
     ClockOff,
     DuplicateClientId,
@@ -287,7 +287,7 @@ class Stops:
         except (VenueError, TimeoutError) as error:
             self._log.warning("mark_price_unread", symbol=position.symbol, error=str(error))
             return
-        loss = loss_pct(msgspec.structs.replace(position, mark_price=mark))
+        loss = msgspec.structs.replace(position, mark_price=mark).loss_pct
         if loss is not None and loss >= self._underwater_pct:
             self._alarm(
                 "position-underwater-no-stop",

@@ -7,7 +7,7 @@ adds to a :class:`_Draft`. A later concern sees the positions as the earlier one
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 
 import msgspec
@@ -35,7 +35,6 @@ from watchkeeper.reconcile.model import (
 )
 from watchkeeper.reconcile.protection import (
     desired_stop,
-    loss_pct,
     protects,
     repeatable,
     right_size,
@@ -709,7 +708,7 @@ def _place(draft: _Draft, position: Position, row: str, resting: Sequence[Order]
     """Plan a stop of the right size. False: none can rest, so what rests already must stay."""
     symbol = position.symbol
     policy = draft.policy.protection
-    loss = loss_pct(position)
+    loss = position.loss_pct
     if not resting and loss is not None and loss >= policy.underwater_pct:
         _alarm(
             draft,
@@ -762,14 +761,3 @@ def _price(stop: Order) -> Decimal:
     if stop.stop_price is None:
         raise ValueError(f"{stop.client_id} has no stop price")
     return stop.stop_price
-
-
-def protected(positions: Iterable[Position], stops: Iterable[Order]) -> dict[str, bool]:
-    """For each position's symbol, whether a valid stop of at least its size rests."""
-    resting = tuple(stops)
-    return {
-        p.symbol: any(
-            protects(s, p) and (s.quantity >= p.quantity or s.quantity == ZERO) for s in resting
-        )
-        for p in positions
-    }

@@ -32,14 +32,6 @@ def would_fire(position: Position, stop_price: Decimal) -> bool:
     return (position.mark_price - stop_price) * position.side.sign <= ZERO
 
 
-def loss_pct(position: Position) -> Decimal | None:
-    """Unrealised loss in percent of the entry price (a gain is negative); None when unknown."""
-    if not position.entry_price or position.mark_price is None:
-        return None
-    move = (position.entry_price - position.mark_price) * position.side.sign
-    return move / position.entry_price * _PERCENT
-
-
 def desired_stop(
     position: Position, policy: ProtectionConfig, rules: SymbolRules | None
 ) -> Decimal | None:
@@ -85,6 +77,17 @@ def right_size(stop: Order, position: Position, tolerance: Decimal) -> bool:
     """Whether a stop closes the position and no more. Without a quantity it closes whatever is."""
     difference = abs(stop.quantity - position.quantity)
     return stop.quantity in (ZERO, position.quantity) or difference < tolerance
+
+
+def protected(positions: Iterable[Position], stops: Iterable[Order]) -> dict[str, bool]:
+    """For each position's symbol, whether a valid stop of at least its size rests."""
+    resting = tuple(stops)
+    return {
+        p.symbol: any(
+            protects(s, p) and (s.quantity >= p.quantity or s.quantity == ZERO) for s in resting
+        )
+        for p in positions
+    }
 
 
 def repeatable(orders: Iterable[Order], position: Position, stop_price: Decimal) -> str:

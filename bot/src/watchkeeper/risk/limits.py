@@ -59,18 +59,10 @@ def protection(
         return Protection.PROTECTED
     if position.quantity < min_quantity:
         return Protection.DUST
-    loss = loss_pct(position)
+    loss = position.loss_pct
     if not valid and loss is not None and loss >= underwater_pct:
         return Protection.UNDERWATER
     return Protection.UNPROTECTED
-
-
-def loss_pct(position: Position) -> Decimal | None:
-    """Unrealised loss in percent of the entry price; None when a price is unknown."""
-    if not position.entry_price or position.mark_price is None:
-        return None
-    move = (position.entry_price - position.mark_price) * position.side.sign
-    return move / position.entry_price * 100
 
 
 class Exposed(msgspec.Struct, frozen=True):

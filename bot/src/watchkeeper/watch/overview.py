@@ -5,10 +5,11 @@ Each part may be unreadable on its own: what cannot be read says so and hides no
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -127,10 +128,13 @@ def _look(paths: Paths, supervisor_timeout_s: float) -> Overview:
     names = list(PROGRAMS) if paths.config.exists() else []
     names += [name for name in supervised if name not in names]
     programs = [judge_program(name, beats.get(name), supervised.get(name), at_ms) for name in names]
-    positions, orders, balances = _journal(paths, problems)
+    # Of stops that another hand placed the journal knows nothing; the executor has seen them.
+    executor = beats.get("executor")
+    by_others = executor.progress.get("protected_by_others", ()) if _young(executor, at_ms) else ()
+    positions, orders, balances = _journal(paths, by_others, problems)
     risk = beats.get("risk")
     unprotected = None
-    if risk is not None and risk.age_ms(at_ms) <= LOST_MS and risk.state is not State.DEGRADED:
+    if _young(risk, at_ms) and risk.state is not State.DEGRADED:
         unprotected = risk.progress.get("unprotected_positions")
     pid = next((p.pid for p in programs if p.pid), 0)
     verdict = read_verdict(paths.clock)
@@ -153,6 +157,10 @@ def _look(paths: Paths, supervisor_timeout_s: float) -> Overview:
         units=[],
         problems=problems,
     )
+
+
+def _young(beat: Beat | None, at_ms: int) -> TypeGuard[Beat]:
+    return beat is not None and beat.age_ms(at_ms) <= LOST_MS
 
 
 def slots_of(paths: Paths) -> list[str]:
@@ -208,7 +216,7 @@ def _supervised(
 
 
 def _journal(
-    paths: Paths, problems: list[str]
+    paths: Paths, by_others: Collection[str], problems: list[str]
 ) -> tuple[list[Holding] | None, int | None, dict[str, str] | None]:
     if not paths.journal.exists():
         return None, None, None
@@ -216,7 +224,7 @@ def _journal(
 
     from watchkeeper.journal.reader import read_journal  # noqa: PLC0415
     from watchkeeper.journal.sqlite import DatabaseError, UnsafeSqliteError  # noqa: PLC0415
-    from watchkeeper.risk.limits import covers  # noqa: PLC0415
+    from watchkeeper.reconcile.protection import protected, protects  # noqa: PLC0415
 
     try:
         reader = read_journal(paths.journal)
@@ -227,10 +235,10 @@ def _journal(
     except (DatabaseError, UnsafeSqliteError, apsw.Error, msgspec.MsgspecError) as error:
         problems.append(f"journal: {error}")
         return None, None, None
+    covered = protected(positions, orders)
     holdings = []
     for position in positions:
-        stops = [o for o in orders if covers(o, position) and not o.state.is_unconfirmed]
-        resting = sum((o.quantity for o in stops), Decimal(0))
+        stops = [o for o in orders if protects(o, position)]
         holdings.append(
             Holding(
                 symbol=position.symbol,
@@ -238,7 +246,7 @@ def _journal(
                 quantity=position.quantity,
                 entry_price=position.entry_price,
                 stop=stops[0].stop_price if stops else None,
-                protected=resting >= position.quantity,
+                protected=covered[position.symbol] or position.symbol in by_others,
                 external=position.external,
                 since_ms=position.entry_ms,
             )
