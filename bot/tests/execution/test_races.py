@@ -18,6 +18,7 @@ from watchkeeper.bus.protocol import INTENTS
 from watchkeeper.domain.client_id import ClientId, decode
 from watchkeeper.domain.model import (
     ZERO,
+    Intent,
     Order,
     OrderKind,
     OrderState,

@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 import msgspec
 import pytest
-from bot.tests.execution.test_races import Prices, TimedVenue
+from bot.tests.execution.desk import Prices, TimedVenue
 from bot.tests.reconcile.build import BTC, NOW_MS, held
 from bot.tests.reconcile.memory_venue import ACCOUNT
 from bot.tests.support.bot_tree import BotTree
@@ -120,6 +120,9 @@ async def program(bot_tree: BotTree, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     monkeypatch.setattr(module, "RETRY_S", 0.02)
     monkeypatch.setattr(module, "PROVE_S", 0.02)
     bot_tree.write_config(SETTINGS)
+    journal = Journal(bot_tree.paths.journal, bot="alpha")
+    journal.raise_epoch()  # it has run before: a new journal makes entries wait
+    journal.close()
     with make_context(bot_tree, "executor") as context:
         program = Program(bot_tree, context)
         yield program
@@ -209,7 +212,6 @@ async def test_a_position_is_protected_from_the_start_on_a_full_disk(
     program: Program, disk: Disk
 ) -> None:
     """The epoch cannot be raised in the file; it is raised all the same."""
-    Journal(program.paths.journal, bot="alpha").close()
     disk.full = True
     program.venue.amounts[BTC] = Decimal(2)
     program.start()
