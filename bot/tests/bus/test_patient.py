@@ -10,12 +10,14 @@ from watchkeeper.bus.patient import PatientBus
 from watchkeeper.bus.protocol import INTENTS, BusError
 
 
-def test_a_damaged_file_is_an_error_of_each_call_and_not_of_making_it(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_an_error_of_each_call_and_not_of_making_it(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "bus.db"
-    path.write_bytes(b"this is not a database" * 400)
+    path.mkdir()
     bus = PatientBus(path)
     for _ in range(2):
-        with pytest.raises(BusError, match="not a database"):
+        with pytest.raises(BusError, match="unable to open"):
             bus.receive(INTENTS, "executor")
     with pytest.raises(BusError):
         bus.depth(INTENTS, "executor")
@@ -33,7 +35,8 @@ def test_it_is_used_as_soon_as_it_can_be(tmp_path: Path) -> None:
         bus.depth(INTENTS, "executor")
     path.parent.mkdir()
     assert bus.publish(INTENTS, "a", b"{}")
-    assert [message.message_id for message in bus.receive(INTENTS, "executor")] == ["a"]
-    bus.acknowledge(INTENTS, "executor", 1)
+    (message,) = bus.receive(INTENTS, "executor")
+    assert message.message_id == "a"
+    bus.acknowledge(INTENTS, "executor", message.sequence)
     assert bus.depth(INTENTS, "executor") == 0
     bus.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import apsw
@@ -12,8 +14,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from watchkeeper.bus import sqlite as module
 from watchkeeper.bus.protocol import BusError
-from watchkeeper.bus.sqlite import SqliteBus, open_bus
+from watchkeeper.bus.sqlite import SqliteBus, open_bus, read_newest
+from watchkeeper.watch.clock import now_ms
 
 
 @pytest.fixture
@@ -90,11 +94,116 @@ def test_a_locked_database_publishes_nothing(tmp_path: Path) -> None:
     assert bus.publish("t", "a", b"")
 
 
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+def rows(path: Path) -> list[str]:
+    return [m.message_id for m in read_newest(path, "t", 1000)]
+
+
+def damage(path: Path) -> bytes:
+    """Overwrite the tables under whoever has them open."""
+    other = apsw.Connection(str(path))
+    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.close()
+    content = path.read_bytes()
+    content = content[:100] + b"\xa5" * (len(content) - 100)
+    path.write_bytes(content)
+    return content
+
+
+def test_a_damaged_file_is_set_aside_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "bus.db"
-    path.write_bytes(b"this is not a database" * 100)
-    with pytest.raises(BusError, match=r"bus\.db"):
-        open_bus(path)
+    content = b"this is not a database" * 100
+    path.write_bytes(content)
+    bus = open_bus(path)
+    assert bus.publish("t", "a", b"")
+    bus.close()
+    (aside,) = tmp_path.glob("bus.db.damaged-*")
+    assert aside.read_bytes() == content
+    assert rows(path) == ["a"]
+
+
+def test_damage_that_one_program_notices_is_behind_all_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "bus.db"
+    ours, theirs = open_bus(path), open_bus(path)
+    assert theirs.publish("t", "before", b"")
+    (message,) = ours.receive("t", "c")
+    content = damage(path)
+    newcomer = open_bus(path)  # notices
+    assert theirs.publish("t", "after", b"")
+    assert rows(path) == ["after"]
+    ours.acknowledge("t", "c", message.sequence)  # of the file that was set aside
+    assert [m.message_id for m in ours.receive("t", "c")] == ["after"]
+    (aside,) = [p for p in tmp_path.glob("bus.db.damaged-*") if p.name.endswith("Z")]
+    assert aside.read_bytes() == content
+    assert [bus.opened for bus in (newcomer, ours, theirs)] == [1, 2, 2]
+
+
+def test_damage_met_while_open_fails_one_call_and_not_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "bus.db"
+    bus = open_bus(path)
+    bus.publish("t", "a", b"x" * 5000)
+    damage(path)
+    other = apsw.Connection(str(path))
+    with pytest.raises(apsw.Error):
+        other.execute("SELECT * FROM messages").fetchall()
+    other.close()
+    bus._db.execute("PRAGMA shrink_memory")
+    with pytest.raises(BusError, match=r"malformed|not a database"):
+        bus.receive("t", "c")
+    assert bus.receive("t", "c") == []
+    assert bus.publish("t", "b", b"")
+
+
+def test_a_publication_overtaken_by_the_setting_aside_goes_into_the_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bus.db"
+    bus = open_bus(path)
+
+    def overtake() -> int:
+        monkeypatch.setattr(module, "now_ms", now_ms)
+        module._set_aside(path, bus._file)
+        return now_ms()
+
+    monkeypatch.setattr(module, "now_ms", overtake)
+    assert bus.publish("t", "a", b"")
+    assert rows(path) == ["a"]
+
+
+_OPENER = """
+import sys
+from pathlib import Path
+from watchkeeper.bus.sqlite import open_bus
+kept = open_bus(Path(sys.argv[1]))
+for number in range(30):
+    bus = open_bus(Path(sys.argv[1]))
+    bus.publish("t", f"{sys.argv[2]}-{number}", b"x" * 500)
+    kept.publish("t", f"{sys.argv[2]}-{number}", b"x" * 500)
+    bus.close()
+"""
+
+
+def test_no_file_is_harmed_by_setting_another_aside(tmp_path: Path) -> None:
+    """Programs open, write and close while files go: no log is written into another database."""
+    path = tmp_path / "bus.db"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _OPENER, str(path), str(number)])
+        for number in range(3)
+    ]
+    while any(writer.poll() is None for writer in writers):
+        if (found := module._identity(path)) is not None and path.stat().st_size:
+            module._set_aside(path, found)
+    assert [writer.wait(30) for writer in writers] == [0, 0, 0]
+    files = [p for p in tmp_path.glob("bus.db*") if not p.name.endswith(("-wal", "-shm"))]
+    assert len(files) > 3
+    for file in files:
+        database = apsw.Connection(str(file))
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)], file
+        database.close()
+    names = set()
+    for file in files:
+        with contextlib.suppress(BusError):  # nothing was written to it yet
+            names |= set(rows(file))
+    assert names == {f"{writer}-{number}" for writer in range(3) for number in range(30)}
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
@@ -215,10 +324,9 @@ class BusMachine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.bus = SqliteBus(apsw.Connection(":memory:"))
-        from watchkeeper.bus.sqlite import _SCHEMA
-
-        self.bus._db.execute(_SCHEMA)
+        self.folder = tempfile.TemporaryDirectory(prefix="wk-")
+        self.bus = open_bus(Path(self.folder.name) / "bus.db")
+        self.bus._db.execute("PRAGMA synchronous=OFF")  # what is tested here is not durability
         self.published: list[tuple[str, str]] = []
         self.acknowledged: dict[tuple[str, str], int] = {}
 
@@ -252,6 +360,7 @@ class BusMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "bus"):
             self.bus.close()
+            self.folder.cleanup()
 
     def _waiting(self, topic: str, consumer: str) -> list[str]:
         names = [name for where, name in self.published if where == topic]

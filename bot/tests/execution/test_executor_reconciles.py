@@ -188,7 +188,7 @@ def test_p16_far_under_water_pages_and_sends_nothing(rig: Rig) -> None:
     assert rig.sent(OrderKind.STOP) + rig.sent(OrderKind.EXIT) == []
 
 
-def test_s10_of_two_stops_the_tightest_stays(rig: Rig) -> None:
+def test_o7_a_person_s_stop_beside_ours_is_left(rig: Rig) -> None:
     process = rig.executor()
     opened(rig, stop=45_000)
     rig.kill(process)
@@ -202,7 +202,8 @@ def test_s10_of_two_stops_the_tightest_stays(rig: Rig) -> None:
         alias=rig.alias,
     )
     rig.executor(ready=False)
-    rig.wait_protected(QUANTITY, stop=45_300)
+    rig.wait_beat(lambda beat: beat.state == "READY")
+    assert sorted(s.trigger_price for s in rig.now().stops) == [45_000, 45_300]
     assert len(rig.sent(OrderKind.STOP)) == 1
     assert covered_since_first_stop(rig)
     rig.check()

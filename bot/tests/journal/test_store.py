@@ -27,8 +27,8 @@ from watchkeeper.domain.model import (
 from watchkeeper.journal import store
 from watchkeeper.journal.reader import read_journal
 from watchkeeper.journal.recover import open_journal
-from watchkeeper.journal.sqlite import DatabaseError
-from watchkeeper.journal.store import Journal, corrupt, in_memory
+from watchkeeper.journal.sqlite import DatabaseError, corrupt
+from watchkeeper.journal.store import Journal, in_memory
 
 BTC = "BTC/USDT:USDT"
 

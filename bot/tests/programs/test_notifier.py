@@ -72,6 +72,20 @@ def logged(tree: BotTree, event: str) -> list[dict[str, Any]]:
     return [line for line in tree.log("notifier") if line["event"] == event]
 
 
+def test_a_bus_that_was_damaged_is_told_of(bot_tree: BotTree, webhook: Webhook) -> None:
+    """What waited in it is lost; nobody else would tell."""
+    bot_tree.write_config()
+    bot_tree.write_secrets(bot_tree.paths.env, WATCHKEEPER_NOTIFY_URLS=webhook.url)
+    bot_tree.paths.bus.write_bytes(b"this is not a database" * 400)
+    process = bot_tree.start("notifier")
+    (letter,) = eventually(lambda: webhook.letters)
+    assert "the bus was damaged and set aside as bus.db.damaged-" in letter["message"]
+    assert bot_tree.stop(process) == 0
+    assert {line["id"] for line in logged(bot_tree, "alert") if "id" in line} == {
+        "alert-undelivered"
+    }
+
+
 def test_alerts_reach_log_and_channel_and_survive_a_failing_one(
     bot_tree: BotTree, webhook: Webhook
 ) -> None:

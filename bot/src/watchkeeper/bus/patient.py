@@ -11,8 +11,8 @@ from watchkeeper.bus.sqlite import SqliteBus, open_bus
 class PatientBus:
     """:class:`watchkeeper.bus.protocol.Bus` on the file at ``path``, opened when it can be.
 
-    Every call raises :class:`~watchkeeper.bus.protocol.BusError` while it cannot: a damaged file
-    keeps intents away, it must not keep the executor from placing stops.
+    Every call raises :class:`~watchkeeper.bus.protocol.BusError` while it cannot: without a bus no
+    intents come, but the executor goes on placing stops.
     """
 
     def __init__(self, path: Path) -> None:

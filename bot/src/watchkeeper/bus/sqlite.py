@@ -7,6 +7,7 @@ kept, so that publishing again after a crash is harmless.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, cast
 import apsw
 
 from watchkeeper.bus.protocol import BusError, Message
-from watchkeeper.journal.sqlite import DatabaseError, open_database
+from watchkeeper.journal.sqlite import DatabaseError, corrupt, open_database, set_aside
 from watchkeeper.watch.clock import now_ms
 
 SCHEMA_VERSION = 1
@@ -48,30 +49,41 @@ CREATE TABLE IF NOT EXISTS consumers (
 
 
 class SqliteBus:
-    """:class:`watchkeeper.bus.protocol.Bus` on SQLite. One instance per thread."""
+    """:class:`watchkeeper.bus.protocol.Bus` on SQLite. One instance per thread.
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._db = connection
+    A file that turns out to be damaged is set aside by whoever notices, and everybody goes on with
+    a new one: every call looks whether its file is still the one at the path.
+    """
+
+    def __init__(self, path: Path, *, janitor: bool = False) -> None:
+        self._path = path
+        self._janitor = janitor
+        self.opened = 0  # how often: more than once when files were set aside
+        self._file: tuple[int, int] | None = None  # the one that the connection is to
         self._known: dict[tuple[str, str], int] = {}  # consumer -> last time it was marked as seen
         self._version: int | None = None
+        self._db = self._open()
 
     def publish(
         self, topic: str, message_id: str, payload: bytes, *, expires_ms: int | None = None
     ) -> bool:
-        with _errors(f"publish {message_id} on {topic}"):
-            rows = self._db.execute(
-                "INSERT INTO messages (topic, message_id, payload, created_ms, expires_ms) "
-                "VALUES (?, ?, ?, ?, ?) ON CONFLICT (topic, message_id) DO NOTHING "
-                "RETURNING sequence",
-                (topic, message_id, payload, now_ms(), expires_ms),
-            ).fetchall()
-        self._version = None
-        return bool(rows)
+        while True:
+            with self._using(f"publish {message_id} on {topic}") as db:
+                rows = db.execute(
+                    "INSERT INTO messages (topic, message_id, payload, created_ms, expires_ms) "
+                    "VALUES (?, ?, ?, ?, ?) ON CONFLICT (topic, message_id) DO NOTHING "
+                    "RETURNING sequence",
+                    (topic, message_id, payload, now_ms(), expires_ms),
+                ).fetchall()
+            self._version = None
+            if _identity(self._path) == self._file:
+                return bool(rows)
+            # The file was set aside meanwhile: nobody reads there any more.
 
     def receive(self, topic: str, consumer: str, *, limit: int = 100) -> list[Message]:
         self._register(topic, consumer)
-        with _errors(f"receive from {topic}"):
-            rows = self._db.execute(
+        with self._using(f"receive from {topic}") as db:
+            rows = db.execute(
                 "SELECT sequence, topic, message_id, payload, created_ms, expires_ms "
                 "FROM messages WHERE topic = ?1 AND sequence > "
                 "(SELECT acknowledged FROM consumers WHERE topic = ?1 AND consumer = ?2) "
@@ -81,8 +93,8 @@ class SqliteBus:
         return [Message(*row) for row in cast("list[tuple[Any, ...]]", rows)]
 
     def acknowledge(self, topic: str, consumer: str, sequence: int) -> None:
-        with _errors(f"acknowledge {topic}"):
-            self._db.execute(
+        with self._using(f"acknowledge {topic}") as db:
+            db.execute(
                 "INSERT INTO consumers (topic, consumer, acknowledged, seen_ms) "
                 "VALUES (?, ?, ?, ?) ON CONFLICT (topic, consumer) DO UPDATE SET "
                 "acknowledged = max(acknowledged, excluded.acknowledged), "
@@ -91,8 +103,8 @@ class SqliteBus:
             )
 
     def depth(self, topic: str, consumer: str) -> int:
-        with _errors(f"depth of {topic}"):
-            row = self._db.execute(
+        with self._using(f"depth of {topic}") as db:
+            row = db.execute(
                 "SELECT count(*) FROM messages WHERE topic = ?1 AND sequence > coalesce("
                 "(SELECT acknowledged FROM consumers WHERE topic = ?1 AND consumer = ?2), 0)",
                 (topic, consumer),
@@ -104,8 +116,8 @@ class SqliteBus:
 
         For consumers that poll: the first call says True.
         """
-        with _errors("look for changes"):
-            row = self._db.execute("PRAGMA data_version").fetchone()
+        with self._using("look for changes") as db:
+            row = db.execute("PRAGMA data_version").fetchone()
         version = int(row[0]) if row else 0
         before, self._version = self._version, version
         return before != version
@@ -117,11 +129,9 @@ class SqliteBus:
         :data:`FORGET_CONSUMER_MS`. Returns how many went.
         """
         at_ms = now_ms()
-        with _errors("prune"), self._db:
-            self._db.execute(
-                "DELETE FROM consumers WHERE seen_ms < ?", (at_ms - FORGET_CONSUMER_MS,)
-            )
-            rows = self._db.execute(
+        with self._using("prune") as db, db:
+            db.execute("DELETE FROM consumers WHERE seen_ms < ?", (at_ms - FORGET_CONSUMER_MS,))
+            rows = db.execute(
                 "DELETE FROM messages WHERE created_ms < ?1 AND (created_ms < ?2 OR sequence <= "
                 "(SELECT min(acknowledged) FROM consumers c WHERE c.topic = messages.topic)) "
                 "RETURNING sequence",
@@ -138,8 +148,8 @@ class SqliteBus:
         at_ms = now_ms()
         if at_ms - self._known.get((topic, consumer), 0) < 3_600_000:
             return
-        with _errors(f"register {consumer} for {topic}"):
-            self._db.execute(
+        with self._using(f"register {consumer} for {topic}") as db:
+            db.execute(
                 "INSERT INTO consumers (topic, consumer, acknowledged, seen_ms) "
                 "VALUES (?, ?, 0, ?) ON CONFLICT (topic, consumer) DO UPDATE SET "
                 "seen_ms = excluded.seen_ms",
@@ -147,36 +157,114 @@ class SqliteBus:
             )
         self._known[topic, consumer] = at_ms
 
+    @contextlib.contextmanager
+    def _using(self, what: str) -> Iterator[apsw.Connection]:
+        """The connection to the file that is at the path now. Damage sets that file aside: this
+        call fails, the next one finds a new file.
+
+        Raises:
+            BusError: ``what`` could not be done.
+        """
+        with _errors(what):
+            if _identity(self._path) != self._file:
+                self._db.close()
+                self._known.clear()
+                self._version = None
+                self._db = self._open()
+            try:
+                yield self._db
+            except apsw.Error as error:
+                if corrupt(error):
+                    _set_aside(self._path, self._file)
+                raise
+
+    def _open(self, *, again: bool = True) -> apsw.Connection:
+        file = None
+        try:
+            with _turn(self._path, fcntl.LOCK_SH):
+                file = _identity(self._path) or _create(self._path)
+                db = _connect(self._path, janitor=self._janitor)
+        except DatabaseError as error:
+            if not again or not corrupt(error):
+                raise
+            _set_aside(self._path, file)
+            return self._open(again=False)
+        self._file = file
+        self.opened += 1
+        return db
+
 
 def open_bus(path: Path, *, janitor: bool = False) -> SqliteBus:
     """Open or create the bus. ``janitor``: this connection keeps the write-ahead log short.
 
     Raises:
-        BusError: it cannot be opened, is damaged, or was written by a newer release.
+        BusError: it cannot be opened, or was written by a newer release.
     """
     with _errors(f"open {path}"):
-        if not path.exists():
-            # Slots run under different users of one group; SQLite's own files follow this mode.
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o660))
-        db = open_database(path)
-        try:
-            pages = _CHECKPOINT_PAGES if janitor else _CHECKPOINT_PAGES_OTHERS
-            db.execute(f"PRAGMA wal_autocheckpoint={pages}")
-            version = _version(db)
-            if version < SCHEMA_VERSION:
-                with _immediate(db):
+        return SqliteBus(path, janitor=janitor)
+
+
+def _connect(path: Path, *, janitor: bool) -> apsw.Connection:
+    db = open_database(path)
+    try:
+        pages = _CHECKPOINT_PAGES if janitor else _CHECKPOINT_PAGES_OTHERS
+        db.execute(f"PRAGMA wal_autocheckpoint={pages}")
+        version = _version(db)
+        if version < SCHEMA_VERSION:
+            with _immediate(db):
+                if _version(db) < SCHEMA_VERSION:
                     db.execute(_SCHEMA)
+                    # From the clock on: what is acknowledged of a file that was set aside must
+                    # not count for this one.
+                    db.execute("INSERT INTO sqlite_sequence VALUES ('messages', ?)", (now_ms(),))
                     db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            elif version > SCHEMA_VERSION:
-                raise BusError(
-                    f"{path}: written by a newer release (schema {version}, this one knows "
-                    f"{SCHEMA_VERSION})"
-                )
-        except BaseException:
-            db.close()
-            raise
-    return SqliteBus(db)
+        elif version > SCHEMA_VERSION:
+            raise BusError(
+                f"{path}: written by a newer release (schema {version}, this one knows "
+                f"{SCHEMA_VERSION})"
+            )
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of the file at ``path``; None when there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _create(path: Path) -> tuple[int, int] | None:
+    # Slots run under different users of one group; SQLite's own files follow this mode.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o660))
+    return _identity(path)
+
+
+def _set_aside(path: Path, damaged: tuple[int, int] | None) -> None:
+    """Rename the ``damaged`` file, unless somebody else did already."""
+    with _turn(path, fcntl.LOCK_EX):
+        if _identity(path) == damaged:
+            set_aside(path)
+
+
+@contextlib.contextmanager
+def _turn(path: Path, how: int) -> Iterator[None]:
+    """Opening a database and setting it aside exclude each other, among all programs of the bot.
+
+    SQLite opens the file and its log one after the other, by name: a rename in between would make
+    it write one database's log into another. Once it has both open, names do not matter to it.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, how)
+        yield
+    finally:
+        os.close(folder)
 
 
 def read_newest(path: Path, topic: str, limit: int) -> list[Message]:

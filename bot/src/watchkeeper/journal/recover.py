@@ -7,16 +7,14 @@ else (row A8).
 from __future__ import annotations
 
 import contextlib
-import time
-from itertools import count
 from pathlib import Path
 
 import apsw
 
 from watchkeeper.domain.alarm import Alarm
 from watchkeeper.journal.reader import read_journal
-from watchkeeper.journal.sqlite import DatabaseError
-from watchkeeper.journal.store import MEMORY, Journal, corrupt, in_memory
+from watchkeeper.journal.sqlite import DatabaseError, corrupt, set_aside
+from watchkeeper.journal.store import MEMORY, Journal, in_memory
 
 
 def open_journal(path: Path, *, bot: str, alarm: Alarm) -> Journal:
@@ -30,7 +28,7 @@ def open_journal(path: Path, *, bot: str, alarm: Alarm) -> Journal:
     except DatabaseError as error:
         if not corrupt(error):
             raise
-        aside = _set_aside(path)
+        aside = set_aside(path)
         alarm(
             "position-drift",
             f"the journal was damaged ({error}); set aside as {aside.name}, rebuilt from the venue",
@@ -73,21 +71,3 @@ def _open(path: Path, bot: str) -> Journal:
         journal.close()
         raise
     return journal
-
-
-def _set_aside(path: Path) -> Path:
-    """Rename the file and its companions to a name that no earlier one has; returns that name.
-
-    The companions go first: a write-ahead log left behind would be replayed into the new journal.
-    """
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
-    for number in count(2):
-        if not aside.exists():
-            break
-        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
-    for suffix in ("-wal", "-shm", ""):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    return aside

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import time
+from itertools import count
 from pathlib import Path
 
 import apsw
@@ -77,6 +79,30 @@ def open_database(
             connection.close()
         raise DatabaseError(f"{path}: {error}") from error
     return connection
+
+
+def corrupt(error: BaseException) -> bool:
+    """Whether SQLite says that the file itself is damaged, not that it is busy or full."""
+    cause = error.__cause__ if isinstance(error, DatabaseError) else error
+    return isinstance(cause, apsw.CorruptError | apsw.NotADBError)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file and its companions to a name that no earlier one has, and return it.
+
+    The companions go first: a write-ahead log left behind would be replayed into the new database.
+    """
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    for number in count(2):
+        if not aside.exists():
+            break
+        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
+    for suffix in ("-wal", "-shm", ""):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
 
 
 def _keep_log(connection: apsw.Connection) -> None:

@@ -380,9 +380,3 @@ def in_memory(known: JournalReader) -> Journal:
 def _held(position: Position | None) -> tuple[Decimal, Decimal | None]:
     """What of a position a decision about its stop rests on."""
     return signed(position), position.stop_price if position else None
-
-
-def corrupt(error: BaseException) -> bool:
-    """Whether SQLite says that the file itself is damaged, not that it is busy or full."""
-    cause = error.__cause__ if isinstance(error, DatabaseError) else error
-    return isinstance(cause, apsw.CorruptError | apsw.NotADBError)

@@ -16,8 +16,8 @@ from watchkeeper.config import API_KEY, API_SECRET, ConfigError
 from watchkeeper.execution.executor import Executor, Surroundings
 from watchkeeper.journal.reader import read_journal
 from watchkeeper.journal.recover import open_journal, prove_writable, remember
-from watchkeeper.journal.sqlite import DatabaseError, ForeignDatabase
-from watchkeeper.journal.store import Journal, corrupt, in_memory
+from watchkeeper.journal.sqlite import DatabaseError, ForeignDatabase, corrupt
+from watchkeeper.journal.store import Journal, in_memory
 from watchkeeper.lease.host_lock import HostLock
 from watchkeeper.market.client import LatestTicks
 from watchkeeper.programs.context import Context

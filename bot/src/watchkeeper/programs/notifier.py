@@ -29,6 +29,7 @@ POLL_S = 0.2
 PRUNE_S = 3600.0
 RETRY_FIRST_S = 1.0
 RETRY_CAP_S = 60.0
+DAMAGE_TOLD_S = 24 * 3600  # also by a notifier that was away when it was found
 UNDELIVERED_AFTER_S = 60.0  # of the alert catalogue
 
 
@@ -123,9 +124,12 @@ class _Troubles:
 
 async def _log(context: Context, bus: SqliteBus, troubles: _Troubles) -> None:
     """Every alert is a line in this program's log, whether or not there is a channel."""
-    count = 0
+    count = opened = 0
     while True:
         try:
+            if bus.opened > opened:
+                opened = bus.opened
+                _tell_damage(context)
             for message in bus.receive(ALERTS, "notifier"):
                 alert = _decode(context, message)
                 if alert is not None:
@@ -202,6 +206,20 @@ def _decode(context: Context, message: Message) -> Alert | None:
     except msgspec.MsgspecError as error:
         context.log.error("alert_unreadable", id=message.message_id, error=str(error))
         return None
+
+
+def _tell_damage(context: Context) -> None:
+    """That a bus was set aside lately: what waited in it was not delivered."""
+    path = context.paths.bus
+    for aside in sorted(path.parent.glob(f"{path.name}.damaged-*Z*")):
+        lately = time.time() - aside.stat().st_ctime < DAMAGE_TOLD_S
+        if lately and not aside.name.endswith(("-wal", "-shm")):
+            context.alert(
+                AlertId.ALERT_UNDELIVERED,
+                f"the bus was damaged and set aside as {aside.name}: alerts, intents and commands "
+                "that waited in it are lost",
+                channel="bus",
+            )
 
 
 async def _prune(context: Context, bus: SqliteBus) -> None:
