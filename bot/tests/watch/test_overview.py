@@ -145,12 +145,6 @@ def test_bots_of_a_host(tmp_path: Path) -> None:
     assert find_bots(tmp_path) == ["beta", "freq"]
 
 
-def test_what_the_roles_left_pending(bot_tree: BotTree) -> None:
-    bot_tree.write_config()
-    (bot_tree.paths.run / "restart-pending-blue").write_text("bot.toml\n\nrelease\nbot.toml\n")
-    assert look(bot_tree.paths, with_units=False).restart_pending == ["bot.toml", "release"]
-
-
 def test_it_only_reads(bot_tree: BotTree) -> None:
     bot_tree.write_config()
     journal = Journal(bot_tree.paths.journal, bot="alpha")

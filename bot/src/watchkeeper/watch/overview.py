@@ -18,6 +18,7 @@ from watchkeeper.watch.clock import now_ms, read_verdict
 from watchkeeper.watch.heartbeat import PROGRAMS, Beat, State, read_beats
 from watchkeeper.watch.host import Disk, Memory, Unit, disk_of, memory_of, units
 from watchkeeper.watch.latch import is_halted
+from watchkeeper.watch.pending import pending, starts
 from watchkeeper.watch.supervisor import TIMEOUT_S, Process, SupervisorDown, processes
 
 LOST_MS = 30_000  # a heartbeat older than this is lost
@@ -149,7 +150,7 @@ def _look(paths: Paths, supervisor_timeout_s: float) -> Overview:
         memory=memory_of(pid) if pid else None,
         disk=disk_of(paths.state),
         clock=None if verdict is None else msgspec.to_builtins(verdict),
-        restart_pending=_pending(paths),
+        restart_pending=_pending(paths, slots, programs),
         units=[],
         problems=problems,
     )
@@ -270,12 +271,10 @@ def _checks(paths: Paths) -> dict[str, Any] | None:
     return found
 
 
-def _pending(paths: Paths) -> list[str]:
-    """What the roles changed and a person has not put into effect yet."""
-    lines: list[str] = []
-    for path in paths.run.glob("restart-pending-*"):
-        try:
-            lines += path.read_text().split("\n")
-        except OSError:
-            continue
-    return sorted({line.strip() for line in lines if line.strip()})
+def _pending(paths: Paths, slots: list[str], programs: list[Program]) -> list[str]:
+    """What the roles changed and a person has not put into effect yet; a slot that is down starts
+    on everything that is new."""
+    started = starts({program.name: program.pid for program in programs})
+    known = {program.supervisor for program in programs} - {""}
+    up = slots if started or known else []
+    return [line for slot in up for line in pending(paths, slot, started)]
