@@ -174,6 +174,9 @@ def judge_program(name: str, beat: Beat | None, process: Process | None, at_ms: 
     elif age_ms is not None:
         error = f"last heartbeat {age_ms / 1000:.0f} s ago"
     if process is not None:
+        if process.state == "RUNNING" and pid not in (0, process.pid):
+            # Its predecessor's last words say nothing about it.
+            state, error, uptime_ms = State.STARTING.value, "no heartbeat of its own yet", None
         pid = process.pid
         if uptime_ms is None and process.state == "RUNNING":
             uptime_ms = at_ms - process.start_s * 1000
