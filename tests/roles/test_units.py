@@ -173,3 +173,35 @@ def test_a_dead_supervisord_comes_back_and_a_hopeless_one_is_given_up() -> None:
     restart_s = float(unit["Service"]["RestartSec"].removesuffix("ms")) / 1000
     assert burst >= 10
     assert burst * restart_s < interval_s
+
+
+def test_a_program_that_compiles_code_may() -> None:
+    """Everybody else's memory is not both written and run."""
+    assert sections(UNITS["supervisord@.service"])["Service"]["MemoryDenyWriteExecute"] == "yes"
+    lifted = {
+        case: sections(rendered("bot", case, "slot.conf"))["Service"].get("MemoryDenyWriteExecute")
+        for case in ("paper", "foreign", "foreign-plain")
+    }
+    assert lifted == {"paper": None, "foreign": None, "foreign-plain": "no"}
+    probes = {
+        case: sections(rendered("health_check", case, "health-probe.service"))["Service"]
+        for case in ("foreign", "foreign-jit")
+    }
+    assert probes["foreign"]["MemoryDenyWriteExecute"] == "yes"
+    assert "MemoryDenyWriteExecute" not in probes["foreign-jit"]
+
+
+def test_locks_of_accounts_are_for_bots_that_trade_and_nobody_removes_anothers() -> None:
+    for case, opened in (("paper", True), ("live", True), ("foreign", False)):
+        writable = sections(rendered("bot", case, "slot.conf"))["Service"]["ReadWritePaths"]
+        assert ("/run/watchkeeper/locks" in writable) is opened
+    tmpfiles = rendered("base", "defaults", "tmpfiles.conf")
+    assert "d /run/watchkeeper/locks 3770 root wk-bots -" in tmpfiles
+
+
+def test_a_health_command_runs_as_its_program_and_the_check_with_one_bots_groups() -> None:
+    probe = sections(UNITS["health-probe@ours.service"])["Service"]
+    assert (probe["User"], probe["Group"]) == ("wk-ours-blue", "wk-ours")
+    assert "SupplementaryGroups" not in probe
+    check = sections(UNITS["health-check@alpha.service.d/watchkeeper.conf"])["Service"]
+    assert check["SupplementaryGroups"] == "wk-alpha wk-alpha-blue"
