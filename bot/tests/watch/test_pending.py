@@ -15,6 +15,7 @@ from bot.tests.support.bot_tree import BotTree
 from watchkeeper.cli.pending import main
 from watchkeeper.paths import Paths
 from watchkeeper.watch.clock import now_ms
+from watchkeeper.watch.heartbeat import read_beats
 from watchkeeper.watch.overview import look
 from watchkeeper.watch.pending import pending, started_ms, starts
 
@@ -106,9 +107,18 @@ def test_the_start_of_a_process_is_known_to_a_fraction_of_a_second() -> None:
         began = started_ms(process.pid)
         assert began is not None
         assert before * 1000 - 50 <= began <= time.time() * 1000 + 50
-        assert starts({"a": process.pid, "stopped": 0}) == {"a": pytest.approx(began, abs=50)}
+        assert starts({"a": process.pid, "stopped": 0}, {}) == {"a": pytest.approx(began, abs=50)}
         process.kill()
     assert started_ms(process.pid) is None
+
+
+def test_a_program_that_started_over_has_read_what_was_mended(paths: Paths) -> None:
+    own_ms = now_ms() + 60_000
+    write_beat(paths, "executor", up_ms=-60_000)
+    beats = read_beats(paths.heartbeats)
+    assert starts({"executor": os.getpid()}, beats)["executor"] == pytest.approx(own_ms, abs=5000)
+    other = os.getppid()
+    assert starts({"executor": other}, beats) == {"executor": started_ms(other)}
 
 
 def test_status_shows_it(paths: Paths) -> None:

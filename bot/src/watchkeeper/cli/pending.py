@@ -6,6 +6,7 @@ import sys
 
 from watchkeeper.cli.common import OK, WRONG, root
 from watchkeeper.paths import Paths
+from watchkeeper.watch.heartbeat import read_beats
 from watchkeeper.watch.pending import pending, starts
 from watchkeeper.watch.supervisor import SupervisorDown, processes
 
@@ -19,7 +20,8 @@ def main(bot: str, slot: str) -> int:
     except SupervisorDown as error:
         print(f"watchkeeper: {error}", file=sys.stderr)
         return WRONG
-    for line in pending(paths, slot, starts({p.name: p.pid for p in found.values()})):
+    pids = {process.name: process.pid for process in found.values()}
+    for line in pending(paths, slot, starts(pids, read_beats(paths.heartbeats))):
         print(line)
     return OK
 

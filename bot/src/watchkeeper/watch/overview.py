@@ -150,7 +150,7 @@ def _look(paths: Paths, supervisor_timeout_s: float) -> Overview:
         memory=memory_of(pid) if pid else None,
         disk=disk_of(paths.state),
         clock=None if verdict is None else msgspec.to_builtins(verdict),
-        restart_pending=_pending(paths, slots, programs),
+        restart_pending=_pending(paths, slots, programs, beats),
         units=[],
         problems=problems,
     )
@@ -274,10 +274,12 @@ def _checks(paths: Paths) -> dict[str, Any] | None:
     return found
 
 
-def _pending(paths: Paths, slots: list[str], programs: list[Program]) -> list[str]:
+def _pending(
+    paths: Paths, slots: list[str], programs: list[Program], beats: dict[str, Beat]
+) -> list[str]:
     """What the roles changed and a person has not put into effect yet; a slot that is down starts
     on everything that is new."""
-    started = starts({program.name: program.pid for program in programs})
+    started = starts({program.name: program.pid for program in programs}, beats)
     known = {program.supervisor for program in programs} - {""}
     up = slots if started or known else []
     return [line for slot in up for line in pending(paths, slot, started)]

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from watchkeeper.paths import Paths
-from watchkeeper.watch.heartbeat import PROGRAMS
+from watchkeeper.watch.heartbeat import PROGRAMS, Beat
 
 EVERYTHING = "all programs"  # a restart of the unit; one of supervisor's programs is not enough
 
@@ -48,10 +48,20 @@ def started_ms(pid: int, *, proc: Path = Path("/proc")) -> int | None:
     return int((time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot_s) * 1000)
 
 
-def starts(pids: Mapping[str, int]) -> dict[str, int]:
-    """When each program was started; without those that do not run."""
-    found = {name: started_ms(pid) for name, pid in pids.items() if pid}
-    return {name: at_ms for name, at_ms in found.items() if at_ms is not None}
+def starts(pids: Mapping[str, int], beats: Mapping[str, Beat]) -> dict[str, int]:
+    """When each program was started; without those that do not run.
+
+    A program that met a wrong setting starts over in the same process once it is mended: then its
+    own word is the younger one.
+    """
+    found = {}
+    for name, pid in pids.items():
+        at_ms = started_ms(pid) if pid else None
+        if at_ms is not None:
+            beat = beats.get(name)
+            own_ms = beat.started_ms if beat is not None and beat.pid == pid else at_ms
+            found[name] = max(at_ms, own_ms)
+    return found
 
 
 def _readers(paths: Paths) -> dict[str, tuple[Path, tuple[str, ...]]]:
