@@ -105,6 +105,7 @@ class TestControl:
             (tmp_path / "run/watchkeeper" / bot).mkdir(parents=True)
             for slot in slots:
                 (settings / f"supervisord-{slot}.conf").touch()
+                (tmp_path / f"run/watchkeeper/{bot}/supervisor-{slot}.sock").touch()
         programs = tmp_path / "bin"
         programs.mkdir()
         bodies = {
@@ -193,6 +194,14 @@ class TestControl:
         assert calls[-1] == "systemctl restart supervisord@alpha-blue.service"
         _, calls = self.run(host, "alpha", "start")
         assert calls[-1].endswith("start alpha:*"), "it would end what runs"
+
+    def test_a_restart_ends_when_supervisord_can_be_asked(self, host: Path) -> None:
+        socket = host / "run/watchkeeper/alpha/supervisor-blue.sock"
+        socket.unlink()
+        (host / "bin/sleep").write_text(f"#!/bin/sh\ntouch {socket}\n")
+        (host / "bin/sleep").chmod(0o755)
+        done, _ = self.run(host, "alpha", "restart")
+        assert (done.returncode, socket.exists()) == (0, True)
 
     @pytest.mark.parametrize("verb", ["start", "restart"])
     def test_a_unit_that_is_down_is_started(self, host: Path, verb: str) -> None:
