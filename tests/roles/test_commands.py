@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from tests.rendering import ROLES
 from tests.templates.cases import rendered
 
 WITH_ENV = ROLES / "bot" / "files" / "wk-with-env"
+BEGIN = ROLES / "supervisord" / "files" / "wk-begin"
 
 
 def test_shellcheck_has_nothing_to_say(tmp_path: Path) -> None:
@@ -23,7 +25,10 @@ def test_shellcheck_has_nothing_to_say(tmp_path: Path) -> None:
     program = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert program, "shellcheck comes with the development requirements"
     done = subprocess.run(
-        [program, str(control), str(WITH_ENV)], check=False, capture_output=True, text=True
+        [program, str(control), str(WITH_ENV), str(BEGIN)],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -100,11 +105,13 @@ class TestControl:
             (tmp_path / "run/watchkeeper" / bot).mkdir(parents=True)
             for slot in slots:
                 (settings / f"supervisord-{slot}.conf").touch()
+                (tmp_path / f"run/watchkeeper/{bot}/supervisor-{slot}.sock").touch()
         programs = tmp_path / "bin"
         programs.mkdir()
         bodies = {
             "systemctl": SYSTEMCTL,
-            "supervisorctl": "",
+            "supervisorctl": 'printf "$PROGRAMS"',
+            "python": 'printf "$PENDING"',
             # A root's way to become the slot's user; what follows `--` runs.
             "setpriv": 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"',
             "id": 'echo "${UID_OF_CALLER:-1000}"',
@@ -134,18 +141,20 @@ class TestControl:
             env={
                 "PATH": f"{host}/bin:{os.environ['PATH']}",
                 "RECORD": str(record),
+                "PROGRAMS": "alpha:executor   RUNNING   pid 7, uptime 0:00:07\\n",
+                "PENDING": "",
                 **(environment or {}),
             },
         )
         calls = record.read_text().replace(f"{host}/", "/") if record.exists() else ""
-        questions = ("id ", "systemctl is-active", "systemctl show")
+        questions = ("id ", "python ", "systemctl is-active", "systemctl show")
         return done, [line for line in calls.splitlines() if not line.startswith(questions)]
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["alpha", "restart"], "restart alpha:*"),
-            (["alpha-blue", "restart"], "restart alpha:*"),
+            (["alpha", "restart", "risk"], "restart alpha:risk"),
+            (["alpha-blue", "stop"], "stop alpha:*"),
             (["alpha", "stop", "strategy"], "stop alpha:strategy"),
             (["alpha", "start", "feed", "risk"], "start alpha:feed alpha:risk"),
             (["alpha", "status"], "status alpha:*"),
@@ -160,7 +169,7 @@ class TestControl:
         assert calls == [f"supervisorctl {configuration} {words}"]
 
     def test_root_becomes_the_slot_s_user(self, host: Path) -> None:
-        _, calls = self.run(host, "alpha", "restart", environment={"UID_OF_CALLER": "0"})
+        _, calls = self.run(host, "alpha", "stop", environment={"UID_OF_CALLER": "0"})
         first, second = calls
         assert first.startswith("setpriv --reuid=wk-alpha-blue --regid=wk-alpha --init-groups")
         assert "--no-new-privs" in first
@@ -170,9 +179,29 @@ class TestControl:
         done, calls = self.run(host, "beta", "restart")
         assert (done.returncode, calls) == (2, [])
         assert "name one: wk-ctl beta-SLOT restart" in done.stderr
-        done, calls = self.run(host, "beta-green", "restart")
+        done, calls = self.run(host, "beta-green", "stop")
         assert done.returncode == 0
         assert "supervisord-green.conf" in calls[0]
+
+    def test_a_restart_of_everything_is_one_of_the_unit(self, host: Path) -> None:
+        """Release, wiring and unit are taken at the unit's start, and only there."""
+        done, calls = self.run(host, "alpha", "restart")
+        assert (done.returncode, calls) == (0, ["systemctl restart supervisord@alpha-blue.service"])
+
+    def test_a_start_of_everything_when_all_was_stopped_takes_what_is_new(self, host: Path) -> None:
+        stopped = {"PROGRAMS": "alpha:executor   STOPPED   Nov 21 07:00 AM\\n"}
+        _, calls = self.run(host, "alpha", "start", environment=stopped)
+        assert calls[-1] == "systemctl restart supervisord@alpha-blue.service"
+        _, calls = self.run(host, "alpha", "start")
+        assert calls[-1].endswith("start alpha:*"), "it would end what runs"
+
+    def test_a_restart_ends_when_supervisord_can_be_asked(self, host: Path) -> None:
+        socket = host / "run/watchkeeper/alpha/supervisor-blue.sock"
+        socket.unlink()
+        (host / "bin/sleep").write_text(f"#!/bin/sh\ntouch {socket}\n")
+        (host / "bin/sleep").chmod(0o755)
+        done, _ = self.run(host, "alpha", "restart")
+        assert (done.returncode, socket.exists()) == (0, True)
 
     @pytest.mark.parametrize("verb", ["start", "restart"])
     def test_a_unit_that_is_down_is_started(self, host: Path, verb: str) -> None:
@@ -183,16 +212,26 @@ class TestControl:
         _, calls = self.run(host, "alpha", "stop", environment={"UNIT_DOWN": "3"})
         assert not [call for call in calls if call.startswith("systemctl start")]
 
-    def test_what_waits_is_shown_until_everything_was_restarted(self, host: Path) -> None:
-        pending = host / "run/watchkeeper/alpha/restart-pending-blue"
-        pending.write_text("risk: settings\nexecutor: settings\n")
-        done, _ = self.run(host, "alpha", "status")
-        assert "restart pending (wk-ctl alpha-blue restart):" in done.stdout
-        assert "  executor: settings\n  risk: settings\n" in done.stdout
-        self.run(host, "alpha", "restart", "risk")
-        assert pending.exists()
-        self.run(host, "alpha", "restart")
-        assert not pending.exists()
+    WAITING: ClassVar = {"PENDING": "executor: settings\\nall programs: release\\n"}
+
+    @pytest.mark.parametrize("arguments", [["status"], ["restart", "risk"], ["start", "risk"]])
+    def test_what_waits_is_shown(self, host: Path, arguments: list[str]) -> None:
+        done, _ = self.run(host, "alpha", *arguments, environment=self.WAITING)
+        shown = "restart pending (wk-ctl alpha-blue restart):\n"
+        shown += "  executor: settings\n  all programs: release\n"
+        assert done.returncode == 0
+        assert done.stdout.endswith(shown)
+        assert "restart pending" not in self.run(host, "alpha", *arguments)[0].stdout
+
+    def test_what_waits_alone_is_for_machines(self, host: Path) -> None:
+        done, _ = self.run(host, "alpha", "pending", environment=self.WAITING)
+        assert done.stdout == "executor: settings\nall programs: release\n"
+        done, _ = self.run(host, "alpha", "pending", environment=self.WAITING | {"UNIT_DOWN": "3"})
+        assert (done.returncode, done.stdout) == (0, ""), "it starts on everything that is new"
+
+    def test_supervisor_s_own_status_is_kept(self, host: Path) -> None:
+        (host / "bin/supervisorctl").write_text("#!/bin/sh\nexit 3\n")
+        assert self.run(host, "alpha", "status")[0].returncode == 3
 
     @pytest.mark.parametrize(
         ("arguments", "says"),
@@ -202,7 +241,7 @@ class TestControl:
             (["gamma", "status"], "no bot 'gamma'"),
             (["../etc", "status"], "is no bot"),
             (["alpha-RED", "status"], "'RED' is no slot"),
-            (["alpha", "explode"], "is not start, stop, restart or status"),
+            (["alpha", "explode"], "is not start, stop, restart, status or pending"),
             (["alpha", "stop", "feed;reboot"], "'feed;reboot' is no program"),
             (["alpha", "stop", "*"], "'*' is no program"),
         ],
@@ -220,6 +259,73 @@ class TestControl:
         assert done.stdout.startswith("Usage: wk-ctl")
 
     def test_unknown_bot_lists_those_there_are(self, host: Path) -> None:
+        (host / "etc/watchkeeper/logrotate.d").mkdir()
         done, _ = self.run(host, "gamma", "status")
-        assert "alpha" in done.stderr
-        assert "beta" in done.stderr
+        assert done.stderr.strip().endswith("bots here: alpha beta")
+
+
+class TestBegin:
+    """``wk-begin BOT-SLOT``, run by systemd before each start of a slot."""
+
+    @pytest.fixture
+    def host(self, tmp_path: Path) -> Path:
+        """A host with the slot alpha-blue linked to the release 1, and a foreign program."""
+        for release in "12":
+            python = tmp_path / f"opt/watchkeeper/releases/{release}/bin/python"
+            python.parent.mkdir(parents=True)
+            python.touch(mode=0o755)
+        (tmp_path / "opt/watchkeeper/slots").mkdir()
+        (tmp_path / "opt/watchkeeper/ops").symlink_to("/opt/watchkeeper/tools/1")
+        (tmp_path / "run").mkdir()
+        self.deploy(tmp_path, "1")
+        (tmp_path / "systemctl").write_text('#!/bin/sh\necho "$CRASHES"\n')
+        (tmp_path / "systemctl").chmod(0o755)
+        text = BEGIN.read_text()
+        for path in ("/opt/watchkeeper", "/run/watchkeeper"):
+            text = text.replace(path, f"{tmp_path}{path}")
+        (tmp_path / "wk-begin").write_text(text)
+        return tmp_path
+
+    @staticmethod
+    def deploy(host: Path, release: str) -> None:
+        link = host / "opt/watchkeeper/slots/alpha-blue"
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"{host}/opt/watchkeeper/releases/{release}")
+
+    @staticmethod
+    def begin(host: Path, slot: str = "alpha-blue", crashes: int = 0) -> dict[str, str]:
+        """What the slot runs after a start; ``crashes``: as systemd counts them."""
+        subprocess.run(
+            ["sh", "-c", f"umask 027; sh {host}/wk-begin {slot}"],
+            check=True,
+            env={"PATH": f"{host}:{os.environ['PATH']}", "CRASHES": str(crashes)},
+        )
+        running = host / "run/watchkeeper/slots" / slot
+        assert running.stat().st_mode & 0o777 == 0o755
+        return {path.name: path.readlink().name for path in running.iterdir()}
+
+    def test_a_start_takes_what_is_deployed(self, host: Path) -> None:
+        assert self.begin(host) == {"tools": "1", "release": "1"}
+        self.deploy(host, "2")
+        assert self.begin(host) == {"tools": "1", "release": "2"}
+
+    def test_a_crash_stays_on_what_ran(self, host: Path) -> None:
+        self.begin(host)
+        self.deploy(host, "2")
+        assert self.begin(host, crashes=1)["release"] == "1"
+
+    def test_a_crash_takes_what_is_deployed_when_nothing_else_is_there(self, host: Path) -> None:
+        assert self.begin(host, crashes=1)["release"] == "1"
+        self.deploy(host, "2")
+        shutil.rmtree(host / "opt/watchkeeper/releases/1")
+        assert self.begin(host, crashes=2)["release"] == "2"
+
+    def test_every_start_leaves_its_time(self, host: Path) -> None:
+        self.begin(host)
+        tools = host / "run/watchkeeper/slots/alpha-blue/tools"
+        os.utime(tools, (1, 1), follow_symlinks=False)
+        self.begin(host, crashes=1)
+        assert tools.lstat().st_mtime > 1
+
+    def test_a_foreign_program_has_no_release(self, host: Path) -> None:
+        assert self.begin(host, "mine-blue") == {"tools": "1"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.rendering import REPOSITORY, ROLES, evaluate
+from tests.rendering import FACTS, REPOSITORY, ROLES, evaluate
 from tests.templates.cases import rendered
 
 BOT = REPOSITORY / "bot"
@@ -48,7 +49,6 @@ class TestBuildWheel:
         assert wheels[0] == wheels[1]
         path = Path(wheels[0]["path"])
         assert list((tmp_path / "wheels").rglob("*")) == [path.parent, path]
-        assert wheels[0]["id"] == f"{wheels[0]['version']}-{wheels[0]['sha256'][:8]}"
         assert not [name for name in zipfile.ZipFile(path).namelist() if name.endswith(".pyc")]
 
     def test_broken_sources_say_what_is_wrong(self, tmp_path: Path) -> None:
@@ -56,6 +56,31 @@ class TestBuildWheel:
         done = run(RELEASE_FILES / "build_wheel.py", tmp_path, tmp_path / "wheels")
         assert done.returncode == 1
         assert "the wheel cannot be built" in done.stderr
+
+
+class TestReleaseId:
+    @staticmethod
+    def path(lock: Path, sha256: str = "a" * 64, python: str = "3.13.5") -> str:
+        wheel = {"version": "0.1.0", "sha256": sha256}
+        facts = {**FACTS["ansible_facts"], "python_version": python}
+        variables = {"bot_release_wheel": wheel, "bot_release_requirements": str(lock)}
+        found = evaluate("bot_release", "__bot_release_path", variables | {"ansible_facts": facts})
+        return str(found)
+
+    def test_other_code_dependencies_or_python_are_another_release(self, tmp_path: Path) -> None:
+        """Otherwise a host that has the release would never get the update."""
+        lock, other = tmp_path / "bot.txt", tmp_path / "other.txt"
+        lock.write_text("ccxt==4.5.1\n")
+        other.write_text("ccxt==4.5.2\n")
+        paths = {
+            self.path(lock),
+            self.path(other),
+            self.path(lock, sha256="b" * 64),
+            self.path(lock, python="3.11.2"),
+        }
+        assert len(paths) == 4
+        assert self.path(lock) == self.path(lock, python="3.13.7"), "a patch of Python is none"
+        assert re.fullmatch(r"/opt/watchkeeper/releases/0\.1\.0-[0-9a-f]{8}", self.path(lock))
 
 
 class TestCheckRelease:

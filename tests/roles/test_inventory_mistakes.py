@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.template import trust_as_template
 from tests.checks import complaint, complaint_of
-from tests.rendering import FACTS, REPOSITORY, roles
+from tests.rendering import FACTS, REPOSITORY, ROLES, roles, scope
 
 Bots = list[dict[str, Any]]
 
@@ -137,6 +138,58 @@ MISTAKES: dict[str, tuple[Callable[[Bots], None], list[str]]] = {
         put("2.program.health_timeout_s", "5s"),
         ["bots[2].program (ours)", "health_timeout_s"],
     ),
+    "settings-as-list": (put("0.config", ["risk"]), ["bots[0].config (alpha) is no mapping"]),
+    "section-as-text": (put("0.config.venue", "x"), ["bots[0].config.venue (alpha) is no mapping"]),
+    "thresholds-as-list": (put("1.checks", [1]), ["bots[1].checks (beta) is no mapping"]),
+    "limits-as-text": (put("1.limits", "1G"), ["bots[1].limits (beta) is no mapping"]),
+    "secrets-as-list": (put("0.secrets", [SECRET]), ["bots[0].secrets (alpha) is no mapping"]),
+    "program-as-list": (put("2.program", ["/bin/x"]), ["bots[2].program (ours) is no mapping"]),
+    "secret-as-number": (
+        put("0.secrets.api_key", 12345678901234567890),
+        ["bots[0].secrets.api_key (alpha) is a number", "in quotes"],
+    ),
+    "urls-as-list": (
+        put("1.secrets.notify_urls", [f"ntfy://{SECRET}"]),
+        ["bots[1].secrets.notify_urls (beta) is a list", "separated by commas"],
+    ),
+    "urls-with-line-break": (
+        put("1.secrets.notify_urls", f"ntfy://{SECRET}\nntfy://b"),
+        ["bots[1].secrets.notify_urls (beta)", "one line"],
+    ),
+    "program-with-a-number": (
+        put("2.program.command", ["/usr/bin/sleep", 5]),
+        ["bots[2].program (ours)", "numbers in quotes"],
+    ),
+    "program-option-unknown": (put("2.program.timeout", 5), ["bots[2].program (ours)"]),
+    "program-jit-in-words": (put("2.program.jit", "sometimes"), ["bots[2].program (ours)", "jit"]),
+    "program-secret-misplaced": (
+        put("2.secrets", {"api_key": SECRET}),
+        ["bots[2].secrets (ours)", "unknown key 'api_key'", "environment"],
+    ),
+    **{
+        f"{place}-environment-{name}": (
+            put(f"2.{place}.environment", environment),
+            [f"bots[2].{place}.environment (ours): {words}"],
+        )
+        for place in ("program", "secrets")
+        for name, environment, words in (
+            ("as-mapping", {"A": SECRET}, "it is no list"),
+            ("as-text", f"A={SECRET}", "it is no list"),
+            ("entry-as-text", [f"A={SECRET}"], "entry 0 is not a name with a value"),
+            (
+                "with-other-keys",
+                [{"name": "A", "value": "x", "vaule": SECRET}],
+                "entry 0 is not a name with a value",
+            ),
+            ("blank-in-name", [{"name": "A B", "value": SECRET}], "entry 0 has the name 'A B'"),
+            ("number", [{"name": "A", "value": 5}], "A is no text"),
+            ("line-break", [{"name": "A", "value": f"{SECRET}\nB=1"}], "A has a line break"),
+        )
+    },
+    "program-secret-placeholder": (
+        put("2.secrets", {"environment": [{"name": "A", "value": "CHANGEME"}]}),
+        ["bots[2].secrets.environment (ours): A still holds a placeholder"],
+    ),
     "program-with-settings": (
         put("2.config", {"risk": {}}),
         ["bots[2] (ours) has program and also config"],
@@ -191,6 +244,34 @@ def test_mistake_is_stopped_in_plain_words(bots: Bots, case: str) -> None:
     assert SECRET not in message
 
 
+def test_a_secret_whose_variable_is_not_defined(bots: Bots) -> None:
+    bots[1]["secrets"]["api_key"] = trust_as_template("{{ vault_beta_api_kye }}")
+    message = complaint_about(bots)
+    assert message is not None
+    assert "bots[1].secrets.api_key (beta) is missing, empty or points at a variable" in message
+
+
+class TestSlots:
+    """A slot is not changed under a running bot: ``roles/bot/tasks/slots.yml``."""
+
+    @staticmethod
+    def complaint(bots: Bots, *present: str) -> str | None:
+        files = [{"path": f"/etc/watchkeeper/alpha/supervisord-{slot}.conf"} for slot in present]
+        variables = {"bot_entries": bots, "__bot_index": 0, "__bot_wired": {"files": files}}
+        return complaint_of(ROLES / "bot/tasks/slots.yml", scope("bot", variables))
+
+    def test_the_same_slot_or_a_bare_host_passes(self, bots: Bots) -> None:
+        assert self.complaint(bots) is None
+        assert self.complaint(bots, "blue") is None
+
+    def test_another_slot_is_refused_with_the_way_out(self, bots: Bots) -> None:
+        bots[0]["slot"] = "green"
+        message = self.complaint(bots, "blue")
+        assert message is not None
+        assert "bots[0].slot (alpha) is green, but host1 has it in the slot blue" in message
+        assert "systemctl disable --now supervisord@alpha-blue" in message
+
+
 class TestLive:
     @pytest.fixture
     def live(self, bots: Bots) -> Bots:
@@ -242,6 +323,15 @@ OTHERS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("base", {"ansible_facts": {"service_mgr": "openrc"}}, ["run by openrc, not by systemd"]),
     ("base", {"base_reboot_window": 16200}, ["base_reboot_window is '16200'", "'04:30'"]),
     ("base", {"base_reboot_window": "4:30"}, ["base_reboot_window is '4:30'"]),
+    (
+        "base",
+        {
+            "base_operators": ["ann", "bbo"],
+            "ansible_facts": {"getent_passwd": {"ann": [], "bob": []}},
+            "__base_passwd": {},
+        },
+        ["base_operators names 'bbo'", "host1 has no such account", "adduser bbo"],
+    ),
     ("timesync", {"timesync_sources": []}, ["timesync_sources names 0 source(s)"]),
     (
         "timesync",

@@ -20,24 +20,29 @@ LOGROTATE = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin:/sbi
 
 pytestmark = pytest.mark.skipif(LOGROTATE is None, reason="logrotate is not installed")
 
-CASE = next(case for case in cases("log_rotation") if case.name == "two-bots")
+CASE = next(case for case in cases("log_rotation") if case.name == "patient")
 COUNT = CASE.variables["log_rotation_count"]
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
     """The settings of two bots, below a directory, rotated as whoever runs the test."""
-    variables = {**CASE.variables, "log_rotation_size": "1k"}
-    text = render("log_rotation", "logrotate.conf.j2", variables)
-    text = text.replace("/var/log/watchkeeper", f"{tmp_path}/log")
     # logrotate knows users by name only.
     owner = f"{pwd.getpwuid(os.getuid()).pw_name} {grp.getgrgid(os.getgid()).gr_name}"
-    text, slots = re.subn(r"(?m)^(\s*su) .*$", rf"\1 {owner}", text)
-    assert slots == 2
-    (tmp_path / "logrotate.conf").write_text(text)
-    (tmp_path / "logrotate.conf").chmod(0o644)
-    for bot in ("alpha", "beta"):
+    included = tmp_path / "logrotate.d"
+    included.mkdir(mode=0o755)
+    for bot, slot in (("alpha", "blue"), ("beta", "green")):
+        variables = {**CASE.variables, "log_rotation_size": "1k", "item": [bot, slot]}
+        text = render("log_rotation", "slot.conf.j2", variables)
+        text = text.replace("/var/log/watchkeeper", f"{tmp_path}/log")
+        text, found = re.subn(r"(?m)^(\s*su) .*$", rf"\1 {owner}", text)
+        assert found == 1
+        (included / f"{bot}-{slot}").write_text(text)
+        (included / f"{bot}-{slot}").chmod(0o644)
         (tmp_path / "log" / bot).mkdir(parents=True, mode=0o700)
+    text = render("log_rotation", "logrotate.conf.j2")
+    (tmp_path / "logrotate.conf").write_text(text.replace("/etc/watchkeeper", str(tmp_path)))
+    (tmp_path / "logrotate.conf").chmod(0o644)
     return tmp_path
 
 

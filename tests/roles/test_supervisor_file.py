@@ -59,7 +59,7 @@ def test_runs_every_program_of_the_bot_from_its_slot(native: tuple[str, ServerOp
     assert set(found) == {f"{bot}:{name}" for name in names}
     for name in names:
         command = found[f"{bot}:{name}"].command
-        assert command.endswith(f"/opt/watchkeeper/slots/{slot}/bin/watchkeeper run {name}")
+        assert command.endswith(f"/slots/{slot}/release/bin/watchkeeper run {name}")
 
 
 def test_programs_are_restarted_and_stopped_with_all_their_children(
@@ -76,6 +76,15 @@ def test_programs_are_restarted_and_stopped_with_all_their_children(
         assert process.stdout_logfile.endswith(f"-{process.name}.crash")
         assert process.stdout_logfile_maxbytes > 0
         assert process.redirect_stderr
+
+
+def test_positions_are_managed_first_and_given_up_last(native: tuple[str, ServerOptions]) -> None:
+    """supervisor starts by priority and stops the other way round."""
+    order = sorted(programs(native[1]).values(), key=lambda process: process.priority)
+    names = [process.name for process in order]
+    assert len({process.priority for process in order}) == len(order)
+    assert names[:2] == ["executor", "risk"]
+    assert names.index("feed") < names.index("strategy")
 
 
 def test_executor_and_risk_die_last(native: tuple[str, ServerOptions]) -> None:

@@ -25,8 +25,9 @@ UNITS = {
     "health-check@alpha.service.d/watchkeeper.conf": rendered(
         "health_check", "defaults", "bot.conf"
     ),
-    "wk-logrotate.service": rendered("log_rotation", "two-bots", "wk-logrotate.service"),
-    "wk-logrotate.timer": rendered("log_rotation", "two-bots", "wk-logrotate.timer"),
+    "health-probe@ours.service": rendered("health_check", "foreign", "health-probe.service"),
+    "wk-logrotate.service": rendered("log_rotation", "patient", "wk-logrotate.service"),
+    "wk-logrotate.timer": rendered("log_rotation", "patient", "wk-logrotate.timer"),
     "wk-clock.service": rendered("timesync", "defaults", "wk-clock.service"),
     "wk-clock.timer": rendered("timesync", "defaults", "wk-clock.timer"),
     "wk-clock-wait.service": rendered("timesync", "strict", "wk-clock-wait.service"),
@@ -45,6 +46,7 @@ INSTANCES = [
     "chrony.service",
     "health-check@alpha.service",
     "health-check@alpha.timer",
+    "health-probe@ours.service",
     "wk-clock-wait.service",
     "wk-clock.service",
     "wk-clock.timer",
@@ -53,7 +55,7 @@ INSTANCES = [
     "wk.slice",
 ]
 
-_PROGRAM = re.compile(r"^Exec\w+=[-@:+!]*(/\S+)", re.MULTILINE)
+_PROGRAM = re.compile(r"^Exec\w+=[-@:+!]*\"?(/[^\s\"]+)", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,8 @@ def analyze(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_every_unit_that_a_role_writes_is_verified_here() -> None:
     kinds = (".service", ".timer", ".slice", ".service.d.conf")
     written = {case.target for case in all_cases() if case.target.endswith(kinds)}
-    known = {"bot.slice", "chrony.service.d.conf"}  # installed under another name
+    # Installed under another name.
+    known = {"bot.slice", "chrony.service.d.conf", "health-probe.service"}
     assert written - known <= set(UNITS)
 
 
@@ -96,9 +99,11 @@ def test_systemd_accepts(host: Path, unit: str) -> None:
 # bots and checks talk to the network, logrotate becomes other users.
 EXPOSURE = {
     **{f"supervisord@{slot}.service": 20 for slot in BOTS.values()},
-    "health-check@alpha.service": 35,
-    "wk-clock.service": 35,
-    "wk-logrotate.service": 35,
+    "health-check@alpha.service": 20,
+    "health-probe@ours.service": 20,
+    "wk-clock-wait.service": 20,
+    "wk-clock.service": 20,
+    "wk-logrotate.service": 20,
 }
 
 
@@ -168,3 +173,35 @@ def test_a_dead_supervisord_comes_back_and_a_hopeless_one_is_given_up() -> None:
     restart_s = float(unit["Service"]["RestartSec"].removesuffix("ms")) / 1000
     assert burst >= 10
     assert burst * restart_s < interval_s
+
+
+def test_a_program_that_compiles_code_may() -> None:
+    """Everybody else's memory is not both written and run."""
+    assert sections(UNITS["supervisord@.service"])["Service"]["MemoryDenyWriteExecute"] == "yes"
+    lifted = {
+        case: sections(rendered("bot", case, "slot.conf"))["Service"].get("MemoryDenyWriteExecute")
+        for case in ("paper", "foreign", "foreign-plain")
+    }
+    assert lifted == {"paper": None, "foreign": None, "foreign-plain": "no"}
+    probes = {
+        case: sections(rendered("health_check", case, "health-probe.service"))["Service"]
+        for case in ("foreign", "foreign-jit")
+    }
+    assert probes["foreign"]["MemoryDenyWriteExecute"] == "yes"
+    assert "MemoryDenyWriteExecute" not in probes["foreign-jit"]
+
+
+def test_locks_of_accounts_are_for_bots_that_trade_and_nobody_removes_anothers() -> None:
+    for case, opened in (("paper", True), ("live", True), ("foreign", False)):
+        writable = sections(rendered("bot", case, "slot.conf"))["Service"]["ReadWritePaths"]
+        assert ("/run/watchkeeper/locks" in writable) is opened
+    tmpfiles = rendered("base", "defaults", "tmpfiles.conf")
+    assert "d /run/watchkeeper/locks 3770 root wk-bots -" in tmpfiles
+
+
+def test_a_health_command_runs_as_its_program_and_the_check_with_one_bots_groups() -> None:
+    probe = sections(UNITS["health-probe@ours.service"])["Service"]
+    assert (probe["User"], probe["Group"]) == ("wk-ours-blue", "wk-ours")
+    assert "SupplementaryGroups" not in probe
+    check = sections(UNITS["health-check@alpha.service.d/watchkeeper.conf"])["Service"]
+    assert check["SupplementaryGroups"] == "wk-alpha wk-alpha-blue"

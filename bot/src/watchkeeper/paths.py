@@ -77,6 +77,23 @@ class Paths(msgspec.Struct, frozen=True):
     def supervisor_socket(self, slot: str) -> Path:
         return self.run / f"supervisor-{slot}.sock"
 
+    def slot(self, slot: str) -> Path:
+        """The link to the release that the slot's next start takes."""
+        return self.root / "opt/watchkeeper/slots" / f"{self.bot}-{slot}"
+
+    def running(self, slot: str) -> Path:
+        """Links to what the slot runs now, made by root at the start of its unit."""
+        return self.root / "run/watchkeeper/slots" / f"{self.bot}-{slot}"
+
+    def wiring(self, slot: str) -> tuple[Path, ...]:
+        """Files that are read at the start of the slot's unit only."""
+        units = self.root / "etc/systemd/system"
+        return (
+            self.etc / f"supervisord-{slot}.conf",
+            units / "supervisord@.service",
+            units / f"supervisord@{self.bot}-{slot}.service.d/watchkeeper.conf",
+        )
+
     @property
     def locks(self) -> Path:
         return self.root / "run/watchkeeper/locks"

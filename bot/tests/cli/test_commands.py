@@ -88,7 +88,7 @@ def healthy(tree: BotTree) -> None:
         (["--help"], ["status", "doctor", "reconcile", "check", "resume", "paper", "config"]),
         (["status", "--help"], ["--json", "--watch", "within 2 seconds", "Exit status: 0"]),
         (["doctor", "--help"], ["sends no order", "Exit status: 0"]),
-        (["check", "--help"], ["checks.toml", "0 ok, 1 warning, 2 critical"]),
+        (["check", "--help"], ["checks.toml", "0 ok, 10 warning, 2 critical"]),
         (["config", "check", "--help"], ["names the setting", "Exit status: 0 valid"]),
         (["run", "--help"], ["executor", "WATCHKEEPER_BOT"]),
         (["reconcile", "--help"], ["--dry-run", "Exit status: 0"]),
@@ -265,13 +265,14 @@ def test_watching_ends_with_ctrl_c(cli: Cli, bot_tree: BotTree) -> None:
 # check
 
 
-def test_check_remembers_and_exits_by_severity(cli: Cli, bot_tree: BotTree) -> None:
+def test_check_remembers_for_the_timer_and_exits_by_severity(cli: Cli, bot_tree: BotTree) -> None:
     healthy(bot_tree)
-    assert cli("check") == 2
+    assert cli("check", "--remember") == 2
     assert "critical  supervisor: no supervisord was started since boot" in cli.out
     assert "watch     host-clock: " in cli.out
     assert "(1/3)" in cli.out
-    cli("check", "--json")
+    assert cli("check") == 2, "a person's look counts for nothing"
+    cli("check", "--json", "--remember")
     by_name = {r["name"]: r for r in cli.json["results"]}
     assert by_name["host-clock"]["failures"] == 2
     assert by_name["heartbeats"]["status"] == "ok"
@@ -283,8 +284,15 @@ def test_check_remembers_and_exits_by_severity(cli: Cli, bot_tree: BotTree) -> N
 def test_a_check_that_cannot_remember_is_critical(cli: Cli, bot_tree: BotTree) -> None:
     healthy(bot_tree)
     bot_tree.paths.checks.parent.write_text("a file where a folder belongs")
-    assert cli("check") == 2
+    assert cli("check", "--remember") == 2
     assert "checks" in cli.err
+
+
+def test_a_look_by_hand_needs_no_right_to_remember(cli: Cli, bot_tree: BotTree) -> None:
+    healthy(bot_tree)
+    assert cli("check") == 2
+    assert cli.err == ""
+    assert not bot_tree.paths.checks.exists()
 
 
 # config check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from decimal import Decimal
 from pathlib import Path
@@ -174,7 +175,7 @@ def test_a_halted_bot_is_a_warning(paths: Paths) -> None:
     halt(paths, "daily loss", "risk")
     result = verdict(paths)
     assert failed(result) == {"halted": "warning"}
-    assert result.status.exit_status == 1
+    assert result.status.exit_status == 10, "1 is that of a check that could not be made"
 
 
 @pytest.mark.parametrize("offset", [501, -501])
@@ -228,6 +229,12 @@ def test_errors_in_the_last_lines_of_each_log(paths: Paths) -> None:
     assert found(verdict(paths), "log-errors").text == "3 errors in blue-feed.log"
 
 
+def test_a_log_that_cannot_be_read_is_told(paths: Paths) -> None:
+    paths.log("blue", "feed").mkdir(parents=True)
+    text = found(verdict(paths), "log-errors").text
+    assert text == "blue-feed.log cannot be read: Is a directory"
+
+
 def test_old_and_distant_errors_do_not_count(tmp_path: Path) -> None:
     path = tmp_path / "x.log"
     since_ms = now_ms() - 60_000
@@ -235,7 +242,6 @@ def test_old_and_distant_errors_do_not_count(tmp_path: Path) -> None:
     path.write_text("\n".join(old + [log_line("error")] + [log_line("info")] * 9))
     assert count_errors(path, lines=100, since_ms=since_ms) == 1
     assert count_errors(path, lines=9, since_ms=since_ms) == 0
-    assert count_errors(tmp_path / "missing", lines=9, since_ms=0) == 0
     path.write_bytes(b'{"level":"error"\n\xff\xfe{"level":"error"}\n{"level":"error","ts":"?"}\n')
     assert count_errors(path, lines=9, since_ms=0) == 0
 
@@ -299,6 +305,16 @@ def test_no_supervisord_is_critical_at_once(paths: Paths) -> None:
     assert failed(verdict(paths, problems=problems)) == {"supervisor": "critical"}
 
 
+def test_a_person_who_may_not_ask_supervisord_gets_a_verdict(paths: Paths) -> None:
+    """The timer's user may: then it is a fault of the host."""
+    problems = ["supervisor: /run/x.sock: Permission denied"]
+    seen = overview(paths, problems=problems)
+    by_hand = run_checks(surroundings(paths, seen, None, by_hand=True), None)
+    assert failed(by_hand) == {"supervisor": "warning"}
+    assert "wk-alpha-<slot>" in found(by_hand, "supervisor").text
+    assert failed(run_checks(surroundings(paths, seen, None), None)) == {"supervisor": "critical"}
+
+
 def test_a_damaged_memory_is_no_memory(paths: Paths) -> None:
     paths.checks.parent.mkdir(parents=True, exist_ok=True)
     paths.checks.write_text("{")
@@ -319,26 +335,57 @@ def foreign(paths: Paths, **settings: Any) -> None:
     (paths.etc / "foreign.toml").write_text(text)
 
 
-def test_the_operators_probe_speaks_for_a_foreign_bot(paths: Paths) -> None:
+def systemd_says(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, result: str, status: int, started: int = 7
+) -> None:
+    """``systemctl show`` of the unit that runs the operator's command."""
+    systemctl = folder / "systemctl"
+    answer = f"Result={result}\\nExecMainStatus={status}\\n"
+    answer += f"ExecMainStartTimestampMonotonic={started}\\n"
+    systemctl.write_text(f'#!/bin/sh\n[ "$3" = health-probe@alpha.service ] && printf "{answer}"\n')
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "text"),
+    [
+        ("success", 0, ""),
+        ("exit-code", 3, "status 3"),
+        ("timeout", 15, "no answer in 5 s"),
+        ("signal", 9, "signal"),
+    ],
+)
+def test_the_operators_probe_speaks_for_a_foreign_bot(
+    paths: Paths,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    result: str,
+    status: int,
+    text: str,
+) -> None:
+    """A unit runs it, as the program's own user: never this process, which may see more."""
+    systemd_says(monkeypatch, tmp_path, result, status)
     (paths.etc / "checks.toml").write_text("consecutive = 1\n")
-    foreign(paths, health_command=["true"])
+    ran = tmp_path / "ran"
+    foreign(paths, health_command=["touch", str(ran)])
     running = [judge_program("program", None, process("program", "RUNNING"), now_ms())]
-    assert troubles(verdict(paths, programs=running)) == []
-    foreign_file = paths.etc / "foreign.toml"
-    foreign_file.write_text(
-        'name = "freq"\nhealth_command = ["sh", "-c", "echo far behind; exit 3"]\n'
-    )
-    result = verdict(paths, programs=running)
-    assert failed(result) == {"health-command": "critical"}
-    assert found(result, "health-command").text == "health_command: status 3: far behind"
+    now = verdict(paths, programs=running)
+    assert failed(now) == ({"health-command": "critical"} if text else {})
+    if text:
+        words = f"health_command: {text}; its words: journalctl -u health-probe@alpha.service"
+        assert found(now, "health-command").text == words
+    assert not ran.exists()
 
 
-def test_a_probe_that_hangs_or_is_missing(paths: Paths) -> None:
-    foreign(paths, health_command=["sleep", "60"], health_timeout_s=0.2)
-    result = verdict(paths, programs=[])
-    assert found(result, "health-command").text == "health_command gave no answer in 0.2 s"
-    (paths.etc / "foreign.toml").write_text('name = "f"\nhealth_command = ["/no/such/thing"]\n')
-    assert "No such file" in found(verdict(paths, programs=[]), "health-command").text
+def test_a_probe_that_was_never_run_is_not_well(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign(paths, health_command=["true"])
+    systemd_says(monkeypatch, tmp_path, "success", 0, started=0)
+    assert "never run" in found(verdict(paths, programs=[]), "health-command").text
+    (tmp_path / "systemctl").write_text("#!/bin/sh\nexit 1\n")
+    assert "never run" in found(verdict(paths, programs=[]), "health-command").text
 
 
 def test_a_foreign_bot_without_probe_is_watched_by_process(paths: Paths) -> None:

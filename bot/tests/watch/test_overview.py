@@ -16,7 +16,7 @@ from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Po
 from watchkeeper.journal.store import Journal
 from watchkeeper.watch.alerts import AlertId, make_alert
 from watchkeeper.watch.clock import now_ms
-from watchkeeper.watch.heartbeat import State
+from watchkeeper.watch.heartbeat import State, read_beat
 from watchkeeper.watch.latch import halt
 from watchkeeper.watch.overview import find_bots, judge_program, look
 from watchkeeper.watch.supervisor import Process
@@ -151,18 +151,23 @@ def test_supervisors_word_where_there_is_no_heartbeat(name: str, state: str, exp
     assert program.uptime_ms == (60_000 if state == "RUNNING" else None)
 
 
+def test_a_predecessors_heartbeat_is_not_the_programs_own(bot_tree: BotTree) -> None:
+    write_beat(bot_tree.paths, "executor", State.READY)
+    beat = read_beat(bot_tree.paths.heartbeats / "executor.json")
+    assert beat is not None
+    for pid, state in ((beat.pid, "READY"), (beat.pid + 1, "STARTING")):
+        process = Process("executor", "alpha", "RUNNING", pid, 100, "")
+        seen = judge_program("executor", beat, process, now_ms())
+        assert (seen.state, seen.pid) == (state, pid)
+        assert seen.well is (state == "READY")
+
+
 def test_bots_of_a_host(tmp_path: Path) -> None:
     assert find_bots(tmp_path) == []
     for name, file in (("beta", "bot.toml"), ("freq", "foreign.toml"), ("empty", "notes")):
         BotTree(tmp_path, name)
         (tmp_path / "etc/watchkeeper" / name / file).write_text("")
     assert find_bots(tmp_path) == ["beta", "freq"]
-
-
-def test_what_the_roles_left_pending(bot_tree: BotTree) -> None:
-    bot_tree.write_config()
-    (bot_tree.paths.run / "restart-pending-blue").write_text("bot.toml\n\nrelease\nbot.toml\n")
-    assert look(bot_tree.paths, with_units=False).restart_pending == ["bot.toml", "release"]
 
 
 def test_it_only_reads(bot_tree: BotTree) -> None:

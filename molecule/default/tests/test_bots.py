@@ -74,7 +74,7 @@ def test_health_check_reports_a_stopped_program(alpha: Bot) -> None:
     alpha.sh("wk-ctl alpha stop feed")
     try:
         verdict = alpha.host.run("watchkeeper check --bot alpha")
-        assert (verdict.rc, "stopped by a person: feed" in verdict.stdout) == (1, True), verdict
+        assert (verdict.rc, "stopped by a person: feed" in verdict.stdout) == (10, True), verdict
     finally:
         alpha.sh("wk-ctl alpha start feed")
     ready(alpha)

@@ -94,3 +94,76 @@ def test_nobody_reaches_beyond_the_privilege_table(alpha: Bot, identity: str, at
         f"setpriv --reuid={identity} --regid=$(id -g {identity}) --init-groups sh -c '{command}'"
     )
     assert tried.rc != 0, f"{identity} may {command}"
+
+
+class TestIdentitiesOfUnits:
+    """With the groups and the view of files that systemd gives them, not the account's own."""
+
+    SHOWN = (
+        "User,Group,SupplementaryGroups,ProtectSystem,ProtectHome,ReadWritePaths,NoNewPrivileges,"
+        "ProtectProc,CapabilityBoundingSet"
+    )
+
+    def inside(self, bot: Bot, unit: str, command: str) -> int:
+        """The exit status of ``command`` in the place of what ``unit`` runs."""
+        lines = bot.sh(f"systemctl show --property={self.SHOWN} {unit}").splitlines()
+        assert any(line.startswith("User=wk-") for line in lines), lines
+        properties = " ".join(f"-p '{line}'" for line in lines)
+        run = f"systemd-run --quiet --wait --pipe --collect {properties}"
+        return int(bot.host.run(f"{run} sh -c '{command}'").rc)
+
+    CHECK = "health-check@alpha.service"
+    PROBE = "health-probe@foreign.service"
+
+    @pytest.mark.parametrize(
+        ("unit", "command"),
+        [
+            (CHECK, "head -c 16 /etc/watchkeeper/alpha/bot.toml"),
+            (CHECK, "head -c 16 /var/lib/watchkeeper/alpha/journal.db"),
+            (CHECK, "touch /run/watchkeeper/checks/alpha.json"),
+            (PROBE, "test -r /var/log/watchkeeper/foreign"),
+        ],
+    )
+    def test_they_do_their_work(self, alpha: Bot, unit: str, command: str) -> None:
+        """Otherwise what follows could fail for another reason than a missing right."""
+        assert self.inside(alpha, unit, command) == 0
+
+    @pytest.mark.parametrize(
+        ("unit", "command"),
+        [
+            (CHECK, "cat /etc/watchkeeper/alpha/trading.env"),
+            (CHECK, "touch /var/lib/watchkeeper/alpha/HALT"),
+            (CHECK, "touch /run/watchkeeper/alpha/planted"),
+            (CHECK, "cat /etc/watchkeeper/beta/bot.toml"),
+            (CHECK, "cat /var/lib/watchkeeper/beta/journal.db"),
+            (CHECK, "cat /run/watchkeeper/beta/heartbeat/executor.json"),
+            (CHECK, "kill -TERM {executor}"),
+            (CHECK, "systemctl --no-ask-password stop supervisord@alpha-blue.service"),
+            (PROBE, "cat /etc/watchkeeper/alpha/bot.toml"),
+            (PROBE, "cat /run/watchkeeper/alpha/heartbeat/executor.json"),
+            (PROBE, "touch /run/watchkeeper/checks/foreign.json"),
+            (PROBE, "touch /var/lib/watchkeeper/foreign/planted"),
+            (PROBE, "ls /run/watchkeeper/locks"),
+            (PROBE, "systemctl --no-ask-password stop supervisord@foreign-blue.service"),
+        ],
+    )
+    def test_they_reach_no_further(self, alpha: Bot, unit: str, command: str) -> None:
+        tried = command.format(executor=alpha.pid("executor"))
+        assert self.inside(alpha, unit, tried) != 0, f"{unit} may {tried}"
+
+
+def test_a_bot_removes_no_lock_of_another(alpha: Bot) -> None:
+    lock = alpha.sh("find /run/watchkeeper/locks -type f -user wk-alpha-blue").split()[0]
+    as_beta = "setpriv --reuid=wk-beta-blue --regid=wk-beta --init-groups"
+    assert alpha.host.run(f"{as_beta} test -w {lock}").rc == 0, "it may hold it"
+    assert alpha.host.run(f"{as_beta} rm -f {lock}").rc != 0
+    assert "wk-bots" not in alpha.sh("id -Gn wk-foreign-blue").split()
+
+
+def test_an_operator_without_root_gets_a_verdict_by_hand(alpha: Bot) -> None:
+    ready(alpha)
+    alpha.sh("id -u wktest 2>/dev/null || useradd --system --groups wk-ops wktest")
+    as_operator = "setpriv --reuid=wktest --regid=$(id -g wktest) --init-groups"
+    seen = alpha.host.run(f"{as_operator} watchkeeper check --bot alpha")
+    assert seen.rc == 10, seen
+    assert "only root and members of wk-alpha" in seen.stdout

@@ -1,6 +1,6 @@
 """Build the bot's wheel on the controller and say what it is.
 
-Usage: build_wheel.py SOURCE DESTINATION. Prints JSON: path, version, sha256, id. The same sources
+Usage: build_wheel.py SOURCE DESTINATION. Prints JSON: path, version, sha256. The same sources
 give the same wheel, byte by byte, so its name can be the content's: a wheel that was built before
 is found again and nothing changes.
 """
@@ -52,12 +52,7 @@ def build(source: Path, destination: Path) -> dict[str, str]:
             part = target.with_name(f".{os.getpid()}.part")
             shutil.copyfile(wheel, part)
             part.replace(target)
-    return {
-        "path": str(target),
-        "version": version,
-        "sha256": sha256,
-        "id": f"{version}-{sha256[:8]}",
-    }
+    return {"path": str(target), "version": version, "sha256": sha256}
 
 
 if __name__ == "__main__":

@@ -96,13 +96,22 @@ def reconcile(
 
 @app.command(
     help="Run the health checks of one bot once; the timer does so every 30 s.\n\nA check fails "
-    "only after several failures in a row, which are remembered between runs. Thresholds: "
-    "`/etc/watchkeeper/<bot>/checks.toml`." + _EXIT + "0 ok, 1 warning, 2 critical."
+    "only after several failures in a row of the timer's. Thresholds: "
+    "`/etc/watchkeeper/<bot>/checks.toml`."
+    + _EXIT
+    + "0 ok, 10 warning, 2 critical, 1 the checks could not be made."
 )
-def check(bot: Bot = None, as_json: AsJson = False) -> None:
+def check(
+    bot: Bot = None,
+    as_json: AsJson = False,
+    keep: Annotated[
+        bool,
+        typer.Option("--remember", help="Count failures in a row, as the timer does.", hidden=True),
+    ] = False,
+) -> None:
     from watchkeeper.cli import check as command  # noqa: PLC0415
 
-    raise SystemExit(command.main(bot, as_json=as_json))
+    raise SystemExit(command.main(bot, as_json=as_json, keep=keep))
 
 
 @app.command(

@@ -12,21 +12,26 @@ from watchkeeper.watch.checks import Severity, lines, recall, remember, run_chec
 from watchkeeper.watch.overview import look
 
 
-def main(bot: str | None, *, as_json: bool) -> int:
-    """Check once, remember, print. The exit status is the worst severity's."""
+def main(bot: str | None, *, as_json: bool, keep: bool = False) -> int:
+    """Check once and print. The exit status is the worst severity's.
+
+    ``keep``: remember the verdict, as the timer does. A person's look counts for nothing: how
+    often a check failed in a row is a matter of the timer's interval.
+    """
     paths = choose(bot)
     before = recall(paths)
     try:
-        around = surroundings(paths, look(paths, with_units=False), before)
+        around = surroundings(paths, look(paths, with_units=False), before, by_hand=not keep)
     except ConfigError as error:
         fail(str(error))
     verdict = run_checks(around, before)
-    try:
-        remember(paths, verdict)
-    except OSError as error:
-        # Without memory no check would ever fail often enough.
-        print(f"watchkeeper: {paths.checks}: {error.strerror}", file=sys.stderr)
-        return WRONG
+    if keep:
+        try:
+            remember(paths, verdict)
+        except OSError as error:
+            # Without memory no check would ever fail often enough.
+            print(f"watchkeeper: {paths.checks}: {error.strerror}", file=sys.stderr)
+            return WRONG
     if as_json:
         print(msgspec.json.encode(verdict).decode())
     else:

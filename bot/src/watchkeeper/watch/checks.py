@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -27,16 +26,18 @@ from watchkeeper.paths import Paths
 from watchkeeper.watch.alerts import AlertId
 from watchkeeper.watch.clock import host_clock_synchronised
 from watchkeeper.watch.heartbeat import State
+from watchkeeper.watch.host import last_run
 from watchkeeper.watch.overview import LOST_MS, Overview
 
 T = TypeVar("T")
 CRASH_LOOP_STARTS = 5  # more restarts than this
 CRASH_LOOP_MS = 600_000  # within this time
+_DENIED = ": Permission denied"  # as watch.supervisor ends its message
 _TAIL_BYTES = 512 * 1024  # of a log: more than 1,000 lines
 
 
 class Severity(StrEnum):
-    """How bad a failed check is; also the exit status of ``watchkeeper check``."""
+    """How bad a failed check is."""
 
     OK = "ok"
     WARNING = "warning"
@@ -44,6 +45,12 @@ class Severity(StrEnum):
 
     @property
     def exit_status(self) -> int:
+        """Of ``watchkeeper check``. A warning is not 1: that is what Python exits with when a
+        check could not be made at all, and the unit takes a warning for success."""
+        return {Severity.OK: 0, Severity.WARNING: 10, Severity.CRITICAL: 2}[self]
+
+    @property
+    def rank(self) -> int:
         return list(Severity).index(self)
 
 
@@ -79,6 +86,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     config: BotConfig | None
     foreign: Foreign | None
     starts: dict[str, list[int]]  # program -> when it was seen to start within CRASH_LOOP_MS
+    by_hand: bool = False  # asked by a person, who may see less than the timer's user
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -139,6 +147,12 @@ def _supervisor(around: Surroundings) -> Trouble | None:
     if not around.overview.slots:
         return Trouble("no supervisord was started since boot")
     problems = [p for p in around.overview.problems if p.startswith("supervisor: ")]
+    if around.by_hand and problems and all(p.endswith(_DENIED) for p in problems):
+        return Trouble(
+            f"only root and members of wk-{around.paths.bot}-<slot> may ask supervisord; what the "
+            "timer saw: watchkeeper status",
+            Severity.WARNING,
+        )
     return Trouble("; ".join(problems)) if problems else None
 
 
@@ -269,11 +283,17 @@ def _log_errors(around: Surroundings) -> Trouble | None:
     limits = around.thresholds
     found = []
     for path in sorted(around.paths.logs.glob("*.log")):
-        count = count_errors(
-            path,
-            lines=limits.log_lines,
-            since_ms=around.overview.at_ms - limits.log_minutes * 60_000,
-        )
+        try:
+            count = count_errors(
+                path,
+                lines=limits.log_lines,
+                since_ms=around.overview.at_ms - limits.log_minutes * 60_000,
+            )
+        except FileNotFoundError:
+            continue  # just rotated
+        except OSError as error:
+            found.append(f"{path.name} cannot be read: {error.strerror}")
+            continue
         if count > limits.log_errors:
             found.append(f"{count} errors in {path.name}")
     return Trouble(", ".join(found)) if found else None
@@ -298,26 +318,25 @@ def _http(around: Surroundings) -> Trouble | None:
 
 
 def _foreign_probe(around: Surroundings) -> Trouble | None:
+    """What became of the operator's command. A unit of its own ran it just before the check, as the
+    program's user: this process has rights that are none of that command's business."""
     foreign = around.foreign
     if foreign is None or not foreign.health_command:
         return None
-    try:
-        done = subprocess.run(
-            foreign.health_command,
-            capture_output=True,
-            text=True,
-            timeout=foreign.health_timeout_s,
-            check=False,
-            env={**os.environ, "WATCHKEEPER_BOT": around.paths.bot},
-        )
-    except subprocess.TimeoutExpired:
-        return Trouble(f"health_command gave no answer in {foreign.health_timeout_s:g} s")
-    except OSError as error:
-        return Trouble(f"health_command cannot be run: {error.strerror}")
-    if done.returncode == 0:
-        return None
-    said = (done.stdout + done.stderr).strip().splitlines()
-    return Trouble(f"health_command: status {done.returncode}" + (f": {said[-1]}" if said else ""))
+    unit = f"health-probe@{around.paths.bot}.service"
+    done = last_run(unit)
+    if done is None:
+        return Trouble(f"health_command: {unit} was never run")
+    match done.result:
+        case "success":
+            return None
+        case "timeout":
+            said = f"no answer in {foreign.health_timeout_s:g} s"
+        case "exit-code":
+            said = f"status {done.status}"
+        case other:
+            said = other
+    return Trouble(f"health_command: {said}; its words: journalctl -u {unit}")
 
 
 _HOST = (
@@ -424,7 +443,9 @@ FOREIGN_CHECKS: tuple[Check, ...] = (
 # Running them
 
 
-def surroundings(paths: Paths, overview: Overview, before: Verdict | None) -> Surroundings:
+def surroundings(
+    paths: Paths, overview: Overview, before: Verdict | None, *, by_hand: bool = False
+) -> Surroundings:
     """Gather what the probes look at.
 
     Raises:
@@ -445,6 +466,7 @@ def surroundings(paths: Paths, overview: Overview, before: Verdict | None) -> Su
         config=config,
         foreign=foreign,
         starts=_note_starts(overview, before),
+        by_hand=by_hand,
     )
 
 
@@ -456,7 +478,7 @@ def run_checks(around: Surroundings, before: Verdict | None) -> Verdict:
     return Verdict(
         bot=around.paths.bot,
         checked_ms=around.overview.at_ms,
-        status=max((r.status for r in results), key=lambda s: s.exit_status, default=Severity.OK),
+        status=max((r.status for r in results), key=lambda s: s.rank, default=Severity.OK),
         results=results,
         starts=around.starts,
         started=_started(around.overview),
@@ -502,15 +524,16 @@ def recall(paths: Paths) -> Verdict | None:
 
 def count_errors(path: Path, *, lines: int, since_ms: int) -> int:
     """Lines at level error or worse among the last ``lines`` of a JSON log, none older than
-    ``since_ms``. 0 when it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(0, os.SEEK_END)
-            size = stream.tell()
-            stream.seek(max(0, size - _TAIL_BYTES))
-            tail = stream.read().splitlines()[-lines:]
-    except OSError:
-        return 0
+    ``since_ms``.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        stream.seek(0, os.SEEK_END)
+        size = stream.tell()
+        stream.seek(max(0, size - _TAIL_BYTES))
+        tail = stream.read().splitlines()[-lines:]
     return sum(_is_error(line, since_ms) for line in tail)
 
 

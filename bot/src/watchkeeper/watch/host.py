@@ -137,6 +137,33 @@ def units(*patterns: str, timeout_s: float = 1.0) -> list[Unit]:
     return parse_units(done.stdout)
 
 
+class Run(msgspec.Struct, frozen=True):
+    """How a oneshot unit ended: ``result`` as systemd names it (``success``, ``exit-code``,
+    ``timeout``, ...), ``status`` its exit status."""
+
+    result: str
+    status: int
+
+
+def last_run(unit: str, *, timeout_s: float = 1.0) -> Run | None:
+    """The last run of a oneshot unit; None when there was none or systemd does not answer."""
+    properties = "--property=Result,ExecMainStatus,ExecMainStartTimestampMonotonic"
+    try:
+        done = subprocess.run(
+            ["systemctl", "show", properties, unit],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    fields = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
+    if fields.get("ExecMainStartTimestampMonotonic", "0") == "0":
+        return None
+    return Run(fields.get("Result", ""), int(fields.get("ExecMainStatus") or 0))
+
+
 def parse_units(text: str) -> list[Unit]:
     """The answer of ``systemctl show``: one block of ``Key=value`` for each unit."""
     found = []

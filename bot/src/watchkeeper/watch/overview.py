@@ -19,6 +19,7 @@ from watchkeeper.watch.clock import now_ms, read_verdict
 from watchkeeper.watch.heartbeat import PROGRAMS, Beat, State, read_beats
 from watchkeeper.watch.host import Disk, Memory, Unit, disk_of, memory_of, units
 from watchkeeper.watch.latch import is_halted
+from watchkeeper.watch.pending import pending, starts
 from watchkeeper.watch.supervisor import TIMEOUT_S, Process, SupervisorDown, processes
 
 LOST_MS = 30_000  # a heartbeat older than this is lost
@@ -153,7 +154,7 @@ def _look(paths: Paths, supervisor_timeout_s: float) -> Overview:
         memory=memory_of(pid) if pid else None,
         disk=disk_of(paths.state),
         clock=None if verdict is None else msgspec.to_builtins(verdict),
-        restart_pending=_pending(paths),
+        restart_pending=_pending(paths, slots, programs, beats),
         units=[],
         problems=problems,
     )
@@ -181,6 +182,9 @@ def judge_program(name: str, beat: Beat | None, process: Process | None, at_ms: 
     elif age_ms is not None:
         error = f"last heartbeat {age_ms / 1000:.0f} s ago"
     if process is not None:
+        if process.state == "RUNNING" and pid not in (0, process.pid):
+            # Its predecessor's last words say nothing about it.
+            state, error, uptime_ms = State.STARTING.value, "no heartbeat of its own yet", None
         pid = process.pid
         if uptime_ms is None and process.state == "RUNNING":
             uptime_ms = at_ms - process.start_s * 1000
@@ -278,12 +282,12 @@ def _checks(paths: Paths) -> dict[str, Any] | None:
     return found
 
 
-def _pending(paths: Paths) -> list[str]:
-    """What the roles changed and a person has not put into effect yet."""
-    lines: list[str] = []
-    for path in paths.run.glob("restart-pending-*"):
-        try:
-            lines += path.read_text().split("\n")
-        except OSError:
-            continue
-    return sorted({line.strip() for line in lines if line.strip()})
+def _pending(
+    paths: Paths, slots: list[str], programs: list[Program], beats: dict[str, Beat]
+) -> list[str]:
+    """What the roles changed and a person has not put into effect yet; a slot that is down starts
+    on everything that is new."""
+    started = starts({program.name: program.pid for program in programs}, beats)
+    known = {program.supervisor for program in programs} - {""}
+    up = slots if started or known else []
+    return [line for slot in up for line in pending(paths, slot, started)]

@@ -58,7 +58,7 @@ def processes(path: Path, timeout_s: float = TIMEOUT_S) -> dict[str, Process]:
         }
     except OSError as error:
         reason = error.strerror or ("no answer in time" if isinstance(error, TimeoutError) else "")
-        raise SupervisorDown(f"{path}: {reason or error!r}") from error
+        raise SupervisorDown(f"{path}: {reason or repr(error)}") from error
     except (xmlrpc.client.Error, http.client.HTTPException, KeyError, ValueError) as error:
         raise SupervisorDown(f"{path}: {error!r}") from error
     finally:
