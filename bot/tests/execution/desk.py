@@ -97,13 +97,17 @@ class TimedVenue(MemoryVenue):
 
 
 class Prices:
-    def __init__(self) -> None:
+    """Always fresh."""
+
+    def __init__(self, venue: MemoryVenue) -> None:
+        self._venue = venue
         self.last: Decimal | None = Decimal(100)
 
     def get(self, symbol: str) -> Tick | None:
         if self.last is None:
             return None
-        return Tick(symbol=symbol, last=self.last, venue_ms=NOW_MS, received_ms=NOW_MS)
+        now = self._venue.now
+        return Tick(symbol=symbol, last=self.last, venue_ms=now, received_ms=now)
 
 
 class Desk:
@@ -116,11 +120,15 @@ class Desk:
         self.bus: SqliteBus = open_bus(folder / "bus.db")
         self.lock = HostLock(folder, "venue", ACCOUNT)
         assert self.lock.try_acquire()
-        self.prices = Prices()
+        self.prices = Prices(self.venue)
         self.alerts: list[str] = []
         self._numbers = itertools.count(1)
-        self.executor = Executor(
-            config=config,
+        self._config = config
+        self.executor = self._executor()
+
+    def _executor(self) -> Executor:
+        return Executor(
+            config=self._config,
             journal=self.journal,
             bus=self.bus,
             venue=self.venue,
@@ -138,6 +146,16 @@ class Desk:
 
     async def start(self) -> None:
         await self.executor.start(ACCOUNT, self.lock)
+
+    async def crash(self) -> None:
+        """Another process takes over, in the middle of whatever this one did."""
+        working = list(self.executor._working)
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
+        self.executor = self._executor()
+        await self.start()
+        self.executor._take_intents()
 
     def intend(self, side: Side = Side.BUY, symbol: str = BTC, **more: Any) -> Intent:
         fields: dict[str, Any] = {

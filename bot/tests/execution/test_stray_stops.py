@@ -168,9 +168,8 @@ async def test_a_stop_moved_over_one_that_fires_does_not_stay(desk: Desk) -> Non
     assert desk.stops() == ()
 
 
-async def test_a_late_copy_of_a_cancelled_stop_is_no_old_news(desk: Desk) -> None:
-    """Sent twice under one id, the second copy moved on, the first one lands after all: ids are
-    refused as duplicates among open orders only. A list that shows it does not lag behind."""
+async def sent_twice(desk: Desk) -> Order:
+    """A position whose stop rests; the first copy of that stop is still on its way. Returns it."""
     await desk.start()
     late: list[Order] = []
 
@@ -183,14 +182,48 @@ async def test_a_late_copy_of_a_cancelled_stop_is_no_old_news(desk: Desk) -> Non
     desk.intend()
     await protected(desk)
     assert desk.stops()[0].client_id == late[0].client_id
+    return late[0]
+
+
+def lands(desk: Desk, copy: Order, *, told: bool) -> None:
+    """Within its receive window: an id is refused as a duplicate among open orders only."""
+    desk.venue.now += 3000
+    landed = desk.venue._accept(copy)
+    if told:
+        desk.executor._book(landed)
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["unheard", "told"])
+async def test_a_late_copy_of_a_stop_that_moved_on_is_no_old_news(desk: Desk, told: bool) -> None:
+    copy = await sent_twice(desk)
     desk.venue.marks[BTC] = Decimal(110)
     await desk.executor._trail_one(BTC, Decimal(110))
-    desk.venue.now += 3000
-    desk.venue._accept(late[0])  # within its receive window
+    lands(desk, copy, told=told)
     assert len(desk.stops()) == 2
+    assert bool(await desk.passes()) is told
     await desk.executor.reconcile()
     assert [s.stop_price for s in desk.stops()] == [Decimal("107.8")]
     assert desk.executor.status.reconciled
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["unheard", "told"])
+async def test_a_late_copy_of_a_stop_that_fired_is_no_old_news(desk: Desk, told: bool) -> None:
+    copy = await sent_twice(desk)
+    (stop,) = desk.stops()
+    desk.venue.amounts[BTC] = ZERO
+    desk.venue.orders[stop.client_id] = _fired(stop)
+    desk.executor._book(_fired(stop))
+    await desk.passes()
+    assert desk.journal.positions() == ()
+    lands(desk, copy, told=told)
+    assert len(desk.stops()) == 1
+    assert bool(await desk.passes()) is told
+    await desk.executor.reconcile()
+    assert desk.stops() == ()
+    assert desk.executor.status.reconciled
+    desk.venue.marks[BTC] = Decimal(100)
+    desk.intend()
+    await protected(desk)
 
 
 def _fired(stop: Order) -> Order:

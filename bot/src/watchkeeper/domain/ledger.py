@@ -19,14 +19,19 @@ _RANK = {
     OrderState.PARTIALLY_FILLED: 3,
 }
 
+_LIVING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+
 
 def merge(known: Order, news: Order) -> Order:
     """``known`` advanced by ``news`` about the same order; old news changes nothing.
 
     Terms the venue reports win (O15, O16); what only we know (kind, intent, protective stop) stays.
     A terminal state is final, except that fills reported late are still kept: an order that was
-    given up and then turns out to be filled whole is filled.
+    given up and then turns out to be filled whole is filled. News of another one under the same id
+    is none of ``known``.
     """
+    if another(known, news):
+        return known
     filled = max(known.filled, news.filled)
     average = news.average_price if news.filled >= known.filled else known.average_price
     newer = news.updated_ms >= known.updated_ms and not news.state.is_unconfirmed
@@ -51,6 +56,20 @@ def merge(known: Order, news: Order) -> Order:
         updated_ms=max(known.updated_ms, news.updated_ms),
         reject_reason=news.reject_reason or known.reject_reason,
     )
+
+
+def another(known: Order, other: Order) -> bool:
+    """Whether ``other`` lives under the client id of ``known``, which has ended, and is not it.
+
+    A stop whose answer was lost is sent again under its id (S15), and venues refuse an id only
+    while an order that bears it is open: the first copy may land after the second has ended.
+    """
+    if not known.state.is_terminal or other.state not in _LIVING or not known.venue_id:
+        return False
+    if known.conditional and known.filled > ZERO:
+        # It has the venue id of the order that it became; a list that lags shows its first one.
+        return other.updated_ms >= known.updated_ms
+    return other.venue_id != known.venue_id
 
 
 def execution(known: Order, merged: Order) -> tuple[Decimal, Decimal | None]:

@@ -25,6 +25,7 @@ from watchkeeper.bus.protocol import COMMANDS, FILLS, INTENTS, Bus, BusError
 from watchkeeper.config import BotConfig
 from watchkeeper.domain.alarm import Alarm
 from watchkeeper.domain.client_id import decode
+from watchkeeper.domain.ledger import another
 from watchkeeper.domain.model import (
     ZERO,
     Fill,
@@ -507,15 +508,17 @@ class Executor:
             fresh = fill is not None and self._journal.record_fill(fill)
         if fill is not None and fresh:
             self._publish_fill(fill)
+        if _revived(known, news):
+            self._log.warning("order_revived", client_id=known.client_id, venue_id=news.venue_id)
+            self.request_reconciliation(urgent=True)
         if merged == known:
             return
         self._log.info(
             "order", client_id=merged.client_id, state=merged.state, filled=str(merged.filled)
         )
         filled = merged.filled > known.filled
-        if (filled and self._journal.position(merged.symbol) is None) or _second(known, news):
-            # Flat is what the venue says it is; and nobody here waits for a second order.
-            self.request_reconciliation(urgent=True)
+        if filled and self._journal.position(merged.symbol) is None:
+            self.request_reconciliation(urgent=True)  # flat is what the venue says is flat
         elif filled or (merged.kind is OrderKind.STOP and merged.state is not known.state):
             self._protect_soon(merged.symbol)
 
@@ -908,11 +911,10 @@ def _shape(done: Plan) -> list[tuple[str, type, str]]:
     ]
 
 
-def _second(known: Order, news: Order) -> bool:
-    """Whether ``news`` is of another order than the one of this id that ended: a copy of it, sent
-    again when no answer came, or one that was given up as never sent."""
-    alive = news.state in (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
-    return known.state.is_terminal and alive and known.venue_id != news.venue_id
+def _revived(known: Order, news: Order) -> bool:
+    """Whether an order lives under an id whose order ended: a copy of it, or what was given up."""
+    given_up = known.state is OrderState.EXPIRED and not known.venue_id
+    return another(known, news) or (given_up and news.state is OrderState.OPEN)
 
 
 def _floor(value: Decimal, step: Decimal) -> Decimal:

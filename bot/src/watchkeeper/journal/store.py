@@ -17,8 +17,8 @@ import apsw
 import msgspec
 
 from watchkeeper.domain.client_id import ClientId
-from watchkeeper.domain.ledger import apply_execution, execution, merge, signed
-from watchkeeper.domain.model import Balance, Fill, Order, OrderKind, OrderState, Position
+from watchkeeper.domain.ledger import another, apply_execution, execution, merge, signed
+from watchkeeper.domain.model import ZERO, Balance, Fill, Order, OrderKind, OrderState, Position
 from watchkeeper.journal.reader import JournalReader
 from watchkeeper.journal.sqlite import DatabaseError, ForeignDatabase, open_database
 
@@ -250,9 +250,11 @@ class Journal(JournalReader):
         with self.transaction():
             known = self.order(found.client_id)
             if known is not None:
-                # Perhaps a second one under the id of one that ended, with a venue id of its own.
-                forgotten = msgspec.structs.replace(known, state=OrderState.UNKNOWN, venue_id="")
-                found = merge(forgotten, found)
+                if another(known, found):
+                    known = msgspec.structs.replace(
+                        known, venue_id="", filled=ZERO, average_price=None
+                    )
+                found = merge(msgspec.structs.replace(known, state=OrderState.UNKNOWN), found)
             self._write_order(found)
 
     def _write_order(self, order: Order) -> None:

@@ -13,7 +13,7 @@ from decimal import Decimal
 import msgspec
 
 from watchkeeper.domain.client_id import decode
-from watchkeeper.domain.ledger import apply_execution, execution, merge, signed
+from watchkeeper.domain.ledger import another, apply_execution, execution, merge, signed
 from watchkeeper.domain.model import ZERO, Order, OrderKind, OrderState, Position, Side
 from watchkeeper.reconcile.model import (
     Action,
@@ -173,15 +173,14 @@ def _without(
 
 
 def _old_news(order: Order, ended: Order | None) -> bool:
-    """Whether a listed order is the one that ended, and not a second one under its id.
+    """Whether a listed order is one that ended already.
 
-    A stop may have been sent twice, and ids are refused as duplicates among open orders only. A
-    stop that fired is known by the venue id of the order it became. EXPIRED is also what this
-    module calls an order that was not found (``_end``): such a one may come back.
+    EXPIRED is also what this module calls an order that was not found (``_end``): such a one may
+    come back.
     """
     if ended is None or ended.state is OrderState.EXPIRED:
         return False
-    return order.venue_id == ended.venue_id or ended.filled > ZERO
+    return not another(ended, order)
 
 
 # Account
