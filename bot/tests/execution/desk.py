@@ -149,10 +149,7 @@ class Desk:
 
     async def crash(self) -> None:
         """Another process takes over, in the middle of whatever this one did."""
-        working = list(self.executor._working)
-        for task in working:
-            task.cancel()
-        await asyncio.gather(*working, return_exceptions=True)
+        await self.executor._work.abandon()
         self.executor = self._executor()
         await self.start()
         self.executor._take_intents()
@@ -175,17 +172,18 @@ class Desk:
 
     async def settle(self) -> None:
         """Until nothing is in flight any more."""
-        while self.executor._working:
-            await asyncio.wait(set(self.executor._working))
+        while working := self.executor._work.under_way:
+            await asyncio.wait(working)
 
     async def passes(self) -> int:
         """Carry out the passes that were asked for, as the running program would; how many."""
         done = 0
-        while self.executor._wake.is_set():
-            self.executor._wake.clear()
-            self.executor._urgent = False
+        reconciler = self.executor.reconciler
+        while reconciler._wake.is_set():
+            reconciler._wake.clear()
+            reconciler._urgent = False
             done += 1
-            await self.executor.reconcile(protective=True)
+            await reconciler.reconcile(protective=True)
             await self.settle()
         return done
 

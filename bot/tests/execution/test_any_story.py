@@ -184,7 +184,7 @@ class Story:
         self.venue._keep(msgspec.structs.replace(order, updated_ms=self.venue.now, **changes))
 
     async def reconcile(self) -> None:
-        await self.desk.executor.reconcile()
+        await self.desk.executor.reconciler.reconcile()
 
     async def trail(self) -> None:
         await self.desk.executor._trail_one(BTC, self.mark)
@@ -223,7 +223,7 @@ class Story:
             for order in sorted(self.venue.orders.values(), key=lambda o: int(o.venue_id)):
                 self.desk.executor._book(order)
             if self._hands:  # of these the stream tells, too: such news asks for a pass
-                self.desk.executor.request_reconciliation()
+                self.desk.executor.reconciler.request()
             await self.desk.settle()
             await self.desk.passes()
         return self._stops_wrong()
@@ -233,10 +233,10 @@ class Story:
         self.fire_passed()
         for _ in range(4):
             self.venue.now += 15_000
-            await self.desk.executor.reconcile()
+            await self.desk.executor.reconciler.reconcile()
             await self.desk.settle()
         sent = len(self.venue.sent)
-        await self.desk.executor.reconcile()
+        await self.desk.executor.reconciler.reconcile()
         await self.desk.settle()
         wrong = self._stops_wrong()
         if (believed := signed(self.desk.journal.position(BTC))) != self.held:

@@ -48,7 +48,7 @@ async def test_a_fill_booked_while_the_venue_is_read_makes_that_reading_void(des
 
     desk.venue.before_snapshot = fill_meanwhile
     before = desk.venue.snapshots
-    await desk.executor.reconcile()
+    await desk.executor.reconciler.reconcile()
     assert desk.venue.snapshots == before + 3  # void, books the trade, finds nothing to do
     assert len([o for o in desk.venue.sent if o.kind is OrderKind.STOP]) == 1
     assert desk.executor.status.reconciled
@@ -60,7 +60,7 @@ async def test_a_stop_moved_while_the_venue_is_read_makes_that_reading_void(desk
     await desk.start()
     desk.intend()
     await protected(desk)
-    await desk.executor.reconcile()
+    await desk.executor.reconciler.reconcile()
     desk.venue.marks[BTC] = Decimal(110)
 
     async def move_meanwhile() -> None:
@@ -68,7 +68,7 @@ async def test_a_stop_moved_while_the_venue_is_read_makes_that_reading_void(desk
         await desk.executor._trail_one(BTC, Decimal(110))
 
     desk.venue.before_snapshot = move_meanwhile
-    await desk.executor.reconcile()
+    await desk.executor.reconciler.reconcile()
     moved = [o.stop_price for o in desk.venue.sent if o.kind is OrderKind.STOP]
     assert moved == [Decimal(98), dec("107.8")]
     assert [s.stop_price for s in desk.stops()] == [dec("107.8")]
@@ -78,7 +78,7 @@ async def test_a_slow_reading_does_not_hold_up_a_stop(desk: Desk) -> None:
     await desk.start()
     answer = asyncio.Event()
     desk.venue.before_snapshot = answer.wait  # type: ignore[assignment]
-    reading = asyncio.create_task(desk.executor.reconcile())
+    reading = asyncio.create_task(desk.executor.reconciler.reconcile())
     await asyncio.sleep(0)
     desk.intend()
     await eventually_async(desk.stops)
@@ -143,7 +143,7 @@ async def test_an_entry_the_plan_calls_unknown_is_still_answered(desk: Desk) -> 
     async def look_meanwhile(order: Order) -> None:
         if order.kind is OrderKind.ENTRY:
             desk.venue.before_create = None
-            await desk.executor.reconcile()
+            await desk.executor.reconciler.reconcile()
             assert desk.entry().state is OrderState.UNKNOWN
 
     desk.venue.before_create = look_meanwhile
@@ -217,9 +217,9 @@ async def test_an_order_found_accepted_is_followed_to_its_end(
     desk.venue.after_create = lost
     desk.intend()
     await desk.settle()
-    desk.executor._wake.clear()
-    reading = await desk.executor._read(frozenset(), protective=False)
-    await desk.executor._judge(reading)
+    desk.executor.reconciler._wake.clear()
+    reading = await desk.executor.reconciler.read(frozenset(), protective=False)
+    await desk.executor.reconciler.judge(reading)
     await asyncio.wait_for(protected(desk), 10)
     assert desk.entry().state is OrderState.FILLED
 
@@ -343,7 +343,7 @@ async def test_without_the_lease_nothing_is_sent(desk: Desk, tmp_path: Path) -> 
     await desk.settle()
     assert desk.entry().state is OrderState.INTENDED  # never sent, and nobody pretends to know
     with pytest.raises(LockLost):
-        await desk.executor.reconcile()
+        await desk.executor.reconciler.reconcile()
     assert desk.venue.sent == []
 
 
@@ -528,7 +528,7 @@ async def test_s15_an_exit_that_died_with_its_executor_is_carried_out(desk: Desk
     await desk.start()
     assert desk.venue.amounts[BTC] == Decimal(2)  # it may still arrive
     desk.venue.now += 2 * CONFIG.venue.recv_window_ms + 1
-    await desk.executor.reconcile()
+    await desk.executor.reconciler.reconcile()
     assert desk.venue.amounts[BTC] == ZERO
     assert desk.stops() == ()
     known = desk.journal.order(exit_order.client_id)
@@ -604,7 +604,7 @@ async def test_drain_lets_a_fill_have_its_stop_and_parks_what_is_not_answered(
     assert [s.quantity for s in desk.stops()] == [Decimal(2)]
     parked = [o for o in desk.all_orders() if o.symbol == ETH]
     assert [o.state for o in parked] == [OrderState.INTENDED]
-    assert not desk.executor._working
+    assert not desk.executor._work.under_way
 
 
 async def test_a_cancelled_program_finishes_the_stop_it_is_moving(desk: Desk) -> None:
@@ -616,7 +616,7 @@ async def test_a_cancelled_program_finishes_the_stop_it_is_moving(desk: Desk) ->
         await answer.wait()
 
     desk.venue.before_create = slow
-    reconciling = asyncio.create_task(desk.executor.reconcile())
+    reconciling = asyncio.create_task(desk.executor.reconciler.reconcile())
     await eventually_async(desk.all_orders)  # the stop is on its way
     reconciling.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -643,7 +643,7 @@ async def test_the_heartbeat_counts_what_no_stop_protects(desk: Desk) -> None:
     desk.journal.save_position(held(2))
     assert desk.executor.progress()["unprotected_positions"] == 1
     desk.venue.amounts[BTC] = Decimal(2)
-    await desk.executor.reconcile()
+    await desk.executor.reconciler.reconcile()
     assert desk.executor.progress()["unprotected_positions"] == 0
 
 
@@ -657,6 +657,6 @@ async def test_a_plan_that_does_not_help_is_not_repeated_at_once(desk: Desk) -> 
 
     desk.venue.before_create = refuse
     before = desk.venue.snapshots
-    await desk.executor.reconcile()
+    await desk.executor.reconciler.reconcile()
     assert desk.venue.snapshots - before <= 4
     assert not desk.executor.status.reconciled

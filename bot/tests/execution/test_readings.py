@@ -12,7 +12,7 @@ from bot.tests.reconcile.build import BTC, ETH
 from bot.tests.support.waiting import eventually_async
 
 from watchkeeper.domain.model import Order, OrderKind, OrderState
-from watchkeeper.execution import executor as module
+from watchkeeper.execution import reconciler as module
 from watchkeeper.venue.protocol import OutcomeUnknown
 
 # How much of it is waited for
@@ -23,7 +23,7 @@ async def test_a_part_that_hangs_does_not_hold_back_a_stop(desk: Desk, part: str
     await desk.start()
     desk.venue.hanging.add(part)
     desk.venue.amounts[BTC] = Decimal(2)
-    await asyncio.wait_for(desk.executor.reconcile(), 10)
+    await asyncio.wait_for(desk.executor.reconciler.reconcile(), 10)
     assert [s.quantity for s in desk.stops()] == [Decimal(2)]
 
 
@@ -31,11 +31,11 @@ async def test_what_was_not_waited_for_is_read_afterwards(desk: Desk) -> None:
     """With patience, in the background of everything else; news goes before it."""
     desk.venue.hanging.add("balances")
     await asyncio.wait_for(desk.start(), 10)
-    keeping = asyncio.create_task(desk.executor._keep_reconciled())
+    keeping = asyncio.create_task(desk.executor.reconciler.keep())
     await eventually_async(lambda: desk.venue.patiently_waiting)
     assert any("A1" in why for why in desk.executor.entries_blocked_by())
     desk.venue.amounts[BTC] = Decimal(2)
-    desk.executor.request_reconciliation()
+    desk.executor.reconciler.request()
     await eventually_async(desk.stops)
     await eventually_async(lambda: desk.venue.patiently_waiting)
     desk.venue.hanging.clear()
@@ -50,10 +50,10 @@ async def test_a_clock_that_cannot_be_measured_holds_back_no_stop(
     monkeypatch.setattr(module, "CLOCK_ANSWER_S", 0.05)
     await desk.start()
     desk.venue.hanging.add("clock")
-    keeping = asyncio.create_task(desk.executor._keep_reconciled())
+    keeping = asyncio.create_task(desk.executor.reconciler.keep())
     for symbol in (BTC, ETH):
         desk.venue.amounts[symbol] = Decimal(2)
-        desk.executor.request_reconciliation()
+        desk.executor.reconciler.request()
         await eventually_async(lambda symbol=symbol: desk.stops(symbol))  # type: ignore[misc]
     keeping.cancel()
 
@@ -84,7 +84,7 @@ async def test_a_reading_from_before_a_pause_decides_nothing(desk: Desk) -> None
         desk.venue.now += 11 * 60_000
 
     desk.venue.before_snapshot = paused
-    await desk.executor.reconcile()
+    await desk.executor.reconciler.reconcile()
     assert desk.entry().state is OrderState.FILLED
     position = desk.journal.position(BTC)
     assert position is not None
@@ -108,7 +108,7 @@ async def test_no_position_is_left_for_a_price_from_before_a_pause(desk: Desk) -
         desk.venue.now += 11 * 60_000
 
     desk.venue.before_snapshot = paused
-    await desk.executor.reconcile()
+    await desk.executor.reconciler.reconcile()
     assert desk.venue.amounts[BTC] == Decimal(2)
     assert desk.stops() == (stop,)
 
@@ -129,11 +129,11 @@ async def test_deadlines_count_to_the_reading_not_to_its_judgement(desk: Desk) -
         desk.venue.now += CONFIG.venue.request_timeout_ms
 
     desk.venue.before_snapshot = slow
-    reading = await desk.executor._read(frozenset(), protective=False)
-    await desk.executor._judge(reading)
+    reading = await desk.executor.reconciler.read(frozenset(), protective=False)
+    await desk.executor.reconciler.judge(reading)
     assert desk.entry().state is OrderState.UNKNOWN
     desk.venue.before_snapshot = None
-    await desk.executor.reconcile()
+    await desk.executor.reconciler.reconcile()
     assert desk.entry().state is OrderState.EXPIRED
 
 
@@ -152,7 +152,7 @@ async def test_no_entry_in_a_symbol_that_is_in_question(desk: Desk) -> None:
             desk.intend()
 
     desk.venue.before_snapshot = at_the_second
-    await desk.executor.reconcile()
+    await desk.executor.reconciler.reconcile()
     await desk.settle()
     assert len(readings) > 1
     assert desk.venue.entries_sent == []
@@ -172,7 +172,7 @@ async def test_no_entry_while_a_pass_has_something_to_repair(desk: Desk) -> None
             raise OutcomeUnknown("no answer")
 
     desk.venue.before_create = fail
-    await desk.executor.reconcile()
+    await desk.executor.reconciler.reconcile()
     await desk.settle()
     assert sent
     assert desk.venue.entries_sent == []

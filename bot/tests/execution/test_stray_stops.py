@@ -107,7 +107,7 @@ async def test_news_of_a_second_stop_asks_for_a_pass(desk: Desk, after_ms: int) 
     await desk.executor._trail_one(BTC, Decimal(112))  # the next move rests
     desk.venue.now += after_ms
     await desk.passes()
-    await desk.executor.reconcile()
+    await desk.executor.reconciler.reconcile()
     assert len(desk.stops()) == 1
     arrives(desk, lost)
     await desk.settle()
@@ -126,7 +126,7 @@ async def test_news_of_a_stop_on_a_flat_symbol_asks_for_a_pass(desk: Desk, after
     await desk.settle()
     desk.venue.now += after_ms
     await desk.passes()
-    await desk.executor.reconcile()
+    await desk.executor.reconciler.reconcile()
     assert desk.stops() == ()
     arrives(desk, lost)
     await desk.settle()
@@ -201,7 +201,7 @@ async def test_a_late_copy_of_a_stop_that_moved_on_is_no_old_news(desk: Desk, to
     lands(desk, copy, told=told)
     assert len(desk.stops()) == 2
     assert bool(await desk.passes()) is told
-    await desk.executor.reconcile()
+    await desk.executor.reconciler.reconcile()
     assert [s.stop_price for s in desk.stops()] == [Decimal("107.8")]
     assert desk.executor.status.reconciled
 
@@ -218,7 +218,7 @@ async def test_a_late_copy_of_a_stop_that_fired_is_no_old_news(desk: Desk, told:
     lands(desk, copy, told=told)
     assert len(desk.stops()) == 1
     assert bool(await desk.passes()) is told
-    await desk.executor.reconcile()
+    await desk.executor.reconciler.reconcile()
     assert desk.stops() == ()
     assert desk.executor.status.reconciled
     desk.venue.marks[BTC] = Decimal(100)

@@ -63,7 +63,7 @@ class Program:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> asyncio.Task[None]:
-        prices: Any = Prices()
+        prices: Any = Prices(self.venue)
         work = module._trade(self._context, self.venue, prices, ACCOUNT, "key")
         self._task = asyncio.create_task(work)
         return self._task

@@ -4,19 +4,17 @@ Three rules keep its tasks apart:
 
 * News of orders is booked as it arrives, without waiting for anything.
 * Whatever places, moves or cancels a stop holds one lock, ``_protection``.
-* A plan is made, and its belief written, without an await in between, and only when nothing was
-  booked since the venue was read. So reading, however slow, holds no lock: an entry's fill gets its
-  stop at once, even while a reconciliation waits for an answer.
+* Reading the venue, however slow, holds no lock (see :mod:`watchkeeper.execution.reconciler`): an
+  entry's fill gets its stop at once, even while a reconciliation waits for an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from decimal import ROUND_FLOOR, Decimal
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import apsw
 import msgspec
@@ -37,13 +35,11 @@ from watchkeeper.domain.model import (
     Tick,
 )
 from watchkeeper.execution.gate import Conditions, for_exit, for_intent, general, stop_of
+from watchkeeper.execution.reconciler import Reconciler, Status, rules_of
 from watchkeeper.execution.stops import Stops
+from watchkeeper.execution.work import Work
 from watchkeeper.journal.store import Journal, encode
 from watchkeeper.lease.host_lock import HostLock, LockLost
-from watchkeeper.reconcile.apply import apply, subject
-from watchkeeper.reconcile.belief import believe, fills_since_ms, look, symbols_of
-from watchkeeper.reconcile.model import Block, Plan, Policy, Question
-from watchkeeper.reconcile.plan import plan
 from watchkeeper.reconcile.protection import (
     desired_stop,
     protected,
@@ -61,7 +57,6 @@ from watchkeeper.venue.protocol import (
     OrderEvent,
     OrderRejected,
     RateLimited,
-    Snapshot,
     SymbolRules,
     Venue,
     VenueError,
@@ -70,22 +65,12 @@ from watchkeeper.venue.protocol import (
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-T = TypeVar("T")
 
 CONSUMER = "executor"
 INTENT_POLL_S = 0.05
 TRAIL_POLL_S = 0.25
 LEASE_POLL_S = 1.0
 ENTRY_ANSWER_S = 1.0  # an order that has not ended is asked for this often meanwhile
-CLOCK_ANSWER_S = 1.0
-# What protection does not need of a reading is waited for this much longer, then read apart.
-PATIENCE_MS = 1000
-MAX_PASSES = 5  # of one reconciliation; what has not converged by then waits for the next
-MAX_READINGS = 8  # of one reconciliation, with those that were out of date when they came
-RETRY_S = (0.5, 2.0, 5.0, 10.0, 30.0)  # after a pass that left something unresolved
-# Foreign orders may come in floods, and a pass weighs about a twelfth of a minute's budget.
-REQUESTED_PASSES, REQUESTED_WINDOW_S = 3, 20.0
-DISCONNECTED_S = 30.0
 
 
 class LatestPrices(Protocol):
@@ -99,27 +84,6 @@ class Surroundings(msgspec.Struct, frozen=True):
 
     halted: Callable[[], str | None]
     clock_synchronised: Callable[[], bool]
-
-
-class Status(msgspec.Struct):
-    """What the heartbeat tells; see ``docs/operations.md``."""
-
-    account: str = ""
-    epoch: int = 0
-    last_reconciled_ms: int = 0
-    reconciled: bool = False
-    orders_sent: int = 0
-    blocks: tuple[Block, ...] = ()
-
-
-class _Reading(msgspec.Struct, frozen=True):
-    """What the venue said, and the belief it was asked with: its version, the beginning of the
-    window of trades, and the questions it is to answer."""
-
-    version: int
-    since_ms: int
-    questions: frozenset[Question]
-    snapshot: Snapshot
 
 
 class Executor:
@@ -150,18 +114,12 @@ class Executor:
         self._lease_lost = asyncio.Event()
         self._protection = asyncio.Lock()
         self._journal_failed: asyncio.Future[apsw.Error] = asyncio.Future()
-        self._wake = asyncio.Event()
-        self._urgent = False
-        self._working: set[asyncio.Task[Any]] = set()  # finish before the program ends
+        self._work = Work(self._work_failed)
         self._to_protect: set[str] = set()
         self._entries_from_ms = 0
-        self._balance_known = False
-        self._cut_short = False  # the last reading, for protection's sake
         self._followed: set[str] = set()  # orders that are asked for until they end
         self.queue_error = ""  # why no intents can be read
         self._draining = False
-        self._unread_since: float | None = None
-        self._foreign_stops: frozenset[str] = frozenset()  # symbols that others' stops protect
         self._stops = Stops(
             journal,
             venue,
@@ -170,6 +128,19 @@ class Executor:
             fence=self._fence,
             sent=self._count_sent,
             underwater_pct=config.protection.underwater_pct,
+        )
+        self.reconciler = Reconciler(
+            config=config,
+            journal=journal,
+            venue=venue,
+            stops=self._stops,
+            log=log,
+            alarm=alarm,
+            status=self.status,
+            protection=self._protection,
+            work=self._work,
+            on_fill=self._publish_fill,
+            judged=self._follow_working,
         )
 
     @property
@@ -209,7 +180,7 @@ class Executor:
         self._fence()
         self._journal.bind_account(account, key)
         self.status.account = account
-        first = await self._read(frozenset(), protective=True)
+        first = await self.reconciler.read(frozenset(), protective=True)
         seen = [
             parts.epoch
             for part in (first.snapshot.orders, first.snapshot.stops)
@@ -224,7 +195,7 @@ class Executor:
             self._entries_from_ms = self._venue.now_ms() + self._config.venue.recv_window_ms
         self.status.epoch = self._journal.raise_epoch(*seen, above)
         self._log.info("lease_taken", account=account, epoch=self.status.epoch)
-        await self.reconcile(first, protective=True)
+        await self.reconciler.reconcile(first, protective=True)
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -239,7 +210,7 @@ class Executor:
                 for work in (
                     self._follow_events(),
                     self._follow_intents(),
-                    self._keep_reconciled(),
+                    self.reconciler.keep(),
                     self._trail(),
                     self._watch_lease(),
                     self._watch_journal(),
@@ -253,15 +224,7 @@ class Executor:
         """Let orders in flight and stops being moved finish; an order without an answer by then
         is parked in the journal as it stands."""
         self._draining = True
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        # What ends may start something: an entry's fill needs its stop.
-        while self._working and (left_s := deadline - loop.time()) > 0:
-            await asyncio.wait(self._working, timeout=left_s)
-        parked = list(self._working)
-        for task in parked:
-            task.cancel()
-        await asyncio.gather(*parked, return_exceptions=True)
+        await self._work.drain(timeout_s)
 
     # Lease
 
@@ -287,203 +250,15 @@ class Executor:
                 self._alarm("lease-contended", str(error), epoch=self.status.epoch)
                 raise
 
+    def _work_failed(self, error: BaseException) -> None:
+        self._log.error("work_failed", exc_info=error)
+        if isinstance(error, apsw.Error) and not self._journal_failed.done():
+            self._journal_failed.set_result(error)
+        self.reconciler.request(urgent=True)
+
     async def _watch_journal(self) -> None:
         """Work that goes on beside these tasks must end them when the journal fails it."""
         raise await self._journal_failed
-
-    # Reconciliation
-
-    async def reconcile(
-        self, first: _Reading | None = None, *, protective: bool = False, patient: bool = False
-    ) -> None:
-        """Read, compare and repair until nothing is left to do. Never raises a VenueError.
-
-        Args:
-            first: a reading made already.
-            protective: something happened, a position may be bare: use the whole rate budget.
-            patient: wait for every part of a reading.
-        """
-        reading, questions = first, frozenset[Question]()
-        done: Plan | None = None
-        passes = 0
-        for _ in range(MAX_READINGS):
-            reading = reading or await self._read(
-                questions, protective=protective or passes > 0, patient=patient
-            )
-            result = await self._uncancelled(self._judge(reading))
-            reading = None
-            if result is None:
-                continue
-            stuck = done is not None and _shape(result) == _shape(done)
-            done, questions, passes = result, result.questions, passes + 1
-            # What did not help a moment ago is tried again later, with growing delay.
-            if result.converged or stuck or passes == MAX_PASSES:
-                break
-        self._conclude(done)
-
-    async def _read(
-        self, questions: frozenset[Question], *, protective: bool, patient: bool = False
-    ) -> _Reading:
-        since_ms = fills_since_ms(self._journal, self._venue.now_ms(), questions)
-        version, belief = self._journal.version, believe(self._journal, since_ms, questions)
-        snapshot = await look(
-            self._venue,
-            belief,
-            self._config.symbols,
-            protective=protective,
-            patience_ms=None if patient else PATIENCE_MS,
-        )
-        return _Reading(version, since_ms, questions, snapshot)
-
-    async def _judge(self, reading: _Reading) -> Plan | None:
-        """Plan and carry out. None: read again. Something was booked since the reading began,
-        which it may or may not show; or it is older than any answer can be: we were paused."""
-        async with self._protection:
-            now_ms, snapshot = self._venue.now_ms(), reading.snapshot
-            venue = self._config.venue
-            old = now_ms - snapshot.taken_ms > venue.request_timeout_ms + venue.recv_window_ms
-            if old or self._journal.version != reading.version:
-                return None
-            if snapshot.account:
-                self._journal.bind_account(snapshot.account)  # refuses another one
-            belief = believe(self._journal, reading.since_ms, reading.questions)
-            rules = self._rules(symbols_of(belief, snapshot))
-            # What it does not show was missing when it was taken, however late it is judged.
-            result = plan(
-                belief, snapshot, snapshot.taken_ms, Policy.from_config(self._config, rules)
-            )
-            if not isinstance(snapshot.balances, Missing):
-                self._journal.save_balances(snapshot.balances)
-            for action in result.actions:
-                self._log.info(
-                    "reconcile", row=action.row, action=type(action).__name__, why=action.why
-                )
-            known_blocks = self.status.blocks
-            self._note(snapshot, result)
-            if not result.converged:
-                self.status.reconciled = False  # entries wait while it is carried out, too
-            await apply(
-                result,
-                self._journal,
-                self._stops,
-                self._alarm,
-                self._publish_fill,
-                now_ms=now_ms,
-                known_blocks=known_blocks,
-            )
-            if not isinstance(snapshot.fills, Missing):
-                self._journal.note_trades_read(snapshot.taken_ms)
-            self._follow_working()
-            return result
-
-    def _note(self, snapshot: Snapshot, done: Plan) -> None:
-        self.status.blocks = done.blocks
-        self._cut_short = snapshot.cut_short
-        self._balance_known = not isinstance(snapshot.balances, Missing)
-        if isinstance(snapshot.positions, Missing) or isinstance(snapshot.stops, Missing):
-            return
-        foreign = tuple(s for s in snapshot.stops if self._journal.order(s.client_id) is None)
-        covered = protected(snapshot.positions, foreign)
-        self._foreign_stops = frozenset(symbol for symbol, safe in covered.items() if safe)
-
-    def _conclude(self, done: Plan | None) -> None:
-        if done is None:
-            self._log.info("readings_out_of_date")
-            self.request_reconciliation()
-            return
-        unread = any(not b.symbol and b.row == "P6" for b in done.blocks)
-        self._watch_connection(unread=unread)
-        if done.converged and not unread:
-            if not self.status.reconciled:
-                self._log.info("reconciled", epoch=self.status.epoch, rows=done.rows())
-            self.status.reconciled = True
-            self.status.last_reconciled_ms = self._venue.now_ms()
-        else:
-            self.status.reconciled = False
-            self._log.warning(
-                "not_reconciled", converged=done.converged, blocks=[b.reason for b in done.blocks]
-            )
-
-    def _watch_connection(self, *, unread: bool) -> None:
-        now = asyncio.get_running_loop().time()
-        if not unread:
-            self._unread_since = None
-        elif self._unread_since is None:
-            self._unread_since = now
-        elif now - self._unread_since >= DISCONNECTED_S:
-            self._unread_since = now  # told again every time it has lasted as long
-            self._alarm("venue-disconnected", f"nothing can be read for {DISCONNECTED_S:g} s")
-
-    async def _keep_reconciled(self) -> None:
-        failures = 0
-        recent: deque[float] = deque(maxlen=REQUESTED_PASSES)
-        while True:
-            await self._measure_clock()
-            if self._cut_short:
-                await self._unless_woken(self.reconcile(patient=True))
-            settled = self.status.reconciled and not self.status.blocks
-            failures = 0 if settled else failures + 1
-            requested = await self._turn(
-                self._config.reconcile.interval_ms / 1000
-                if settled
-                else RETRY_S[min(failures, len(RETRY_S)) - 1],
-                recent,
-            )
-            recent.append(asyncio.get_running_loop().time())
-            await self.reconcile(protective=requested)
-
-    async def _measure_clock(self) -> None:
-        try:
-            async with asyncio.timeout(CLOCK_ANSWER_S):
-                await self._venue.measure_clock()
-        except (VenueError, TimeoutError) as error:
-            self._log.warning("clock_unmeasured", error=str(error))
-
-    async def _unless_woken(self, work: Coroutine[None, None, None]) -> None:
-        """Await ``work``, and give it up when a pass is requested: news goes first."""
-        working = asyncio.ensure_future(work)
-        woken = asyncio.ensure_future(self._wake.wait())
-        try:
-            await asyncio.wait({working, woken}, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                working.result()
-        finally:
-            working.cancel()
-            woken.cancel()
-            await asyncio.gather(working, woken, return_exceptions=True)
-
-    async def _turn(self, delay_s: float, recent: deque[float]) -> bool:
-        """Wait for the next pass: ``delay_s``, or less when one is requested. True: it was."""
-        loop = asyncio.get_running_loop()
-        due = loop.time() + delay_s
-        requested = False
-        while not self._urgent and (left_s := due - loop.time()) > 0:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), left_s)
-                self._wake.clear()
-                requested = True
-                full = len(recent) == recent.maxlen
-                due = min(due, recent[0] + REQUESTED_WINDOW_S if full else loop.time())
-        requested, self._urgent = requested or self._urgent, False
-        self._wake.clear()
-        return requested
-
-    def request_reconciliation(self, *, urgent: bool = False) -> None:
-        """Another pass soon; several requests become one. ``urgent``: a position is bare, or may
-        be; such a request does not wait for its turn."""
-        self._urgent = self._urgent or urgent
-        self._wake.set()
-
-    def _rules(self, symbols: frozenset[str]) -> dict[str, SymbolRules]:
-        return {s: rules for s in symbols if (rules := self._rule(s)) is not None}
-
-    def _rule(self, symbol: str) -> SymbolRules | None:
-        """What the venue accepts; None for a symbol that it does not list, or no more (A6)."""
-        try:
-            return self._venue.rules(symbol)
-        except VenueError as error:
-            self._log.warning("symbol_without_rules", symbol=symbol, error=str(error))
-            return None
 
     # News of orders
 
@@ -494,14 +269,14 @@ class Executor:
                     self._book(event.order, event.fill)
                 else:
                     self._log.info("private_stream_live")
-                    self.request_reconciliation()
+                    self.reconciler.request()
 
     def _book(self, news: Order, fill: Fill | None = None) -> None:
         """Book what was heard of an order, at once, and see to the protection of what it filled."""
         known = self._journal.order(news.client_id)
         if known is None:
             self._log.info("foreign_order", symbol=news.symbol, venue_id=news.venue_id)
-            self.request_reconciliation()
+            self.reconciler.request()
             return
         with self._journal.transaction():
             merged = self._journal.advance_order(news) or known
@@ -510,7 +285,7 @@ class Executor:
             self._publish_fill(fill)
         if _revived(known, news):
             self._log.warning("order_revived", client_id=known.client_id, venue_id=news.venue_id)
-            self.request_reconciliation(urgent=True)
+            self.reconciler.request(urgent=True)
         if merged == known:
             return
         self._log.info(
@@ -518,7 +293,7 @@ class Executor:
         )
         filled = merged.filled > known.filled
         if filled and self._journal.position(merged.symbol) is None:
-            self.request_reconciliation(urgent=True)  # flat is what the venue says is flat
+            self.reconciler.request(urgent=True)  # flat is what the venue says is flat
         elif filled or (merged.kind is OrderKind.STOP and merged.state is not known.state):
             self._protect_soon(merged.symbol)
 
@@ -535,7 +310,7 @@ class Executor:
         """As soon as no other stop is being moved. Fills booked until then share one stop."""
         if symbol not in self._to_protect:
             self._to_protect.add(symbol)
-            self._start(self._protect_in_turn(symbol))
+            self._work.start(self._protect_in_turn(symbol))
 
     async def _protect_in_turn(self, symbol: str) -> None:
         async with self._protection:
@@ -551,32 +326,35 @@ class Executor:
             if stops:
                 # They go where the venue is read flat (S12): another hand may hold more than was
                 # believed, and until then a stop that only reduces does no harm.
-                self.request_reconciliation(urgent=True)
+                self.reconciler.request(urgent=True)
             return
         if position.external and self._config.protection.external_positions == "freeze":
             return
         if any(stop.filled > ZERO for stop in stops):
             # It has triggered and is a market order now; its end decides what is left to protect.
-            self.request_reconciliation(urgent=True)
+            self.reconciler.request(urgent=True)
             return
         rules = self._rule(symbol)
         tolerance = rules.quantity_step if rules else ZERO
         if any(protects(s, position) and right_size(s, position, tolerance) for s in resting):
             if len(resting) > 1:
-                self.request_reconciliation()  # one too many (S10)
+                self.reconciler.request()  # one too many (S10)
             return
         price = desired_stop(position, self._config.protection, rules)
         if price is None or not await self._stops.replace(
             position, price, resting, repeatable(stops, position, price)
         ):
             self.status.reconciled = False  # no entry while a position may be bare
-            self.request_reconciliation(urgent=True)
+            self.reconciler.request(urgent=True)
 
     def _stop_orders(self, symbol: str) -> tuple[Order, ...]:
         """Every stop of ours in ``symbol`` that may rest."""
         return tuple(
             o for o in self._journal.orders() if o.symbol == symbol and o.kind is OrderKind.STOP
         )
+
+    def _rule(self, symbol: str) -> SymbolRules | None:
+        return rules_of(self._venue, symbol, self._log)
 
     # Intents
 
@@ -597,7 +375,7 @@ class Executor:
         messages = self._bus.receive(COMMANDS, CONSUMER)
         for message in messages:
             self._log.info("command", payload=message.payload.decode(errors="replace"))
-            self.request_reconciliation(urgent=True)
+            self.reconciler.request(urgent=True)
             self._bus.acknowledge(COMMANDS, CONSUMER, message.sequence)
         return bool(messages)
 
@@ -629,7 +407,7 @@ class Executor:
             halted=self._surroundings.halted(),
             clock_offset_ms=self._venue.clock_offset_ms,
             clock_synchronised=self._surroundings.clock_synchronised(),
-            balance_known=self._balance_known,
+            balance_known=self.reconciler.balance_known,
             entries_from_ms=self._entries_from_ms,
             blocks=self.status.blocks,
             positions=self._journal.positions(),
@@ -653,7 +431,7 @@ class Executor:
             return
         order = self._entry(intent, tick, rules)
         if order is not None:
-            self._start(self._send_entry(order))
+            self._work.start(self._send_entry(order))
 
     def _consider_exit(self, intent: Intent) -> None:
         position = self._journal.position(intent.symbol)
@@ -665,32 +443,13 @@ class Executor:
         self._journal.record_decision(
             order.created_ms, "exit", order.client_id, "send", {"intent": intent}
         )
-        self._start(self._exit(order, intent.reason or "exit intent"))
+        self._work.start(self._exit(order, intent.reason or "exit intent"))
 
     def _refuse(self, intent: Intent, reasons: list[str]) -> None:
         self._log.info("intent_refused", intent=intent.intent_id, symbol=intent.symbol, by=reasons)
         self._journal.record_decision(
             self._venue.now_ms(), "gate", intent.intent_id, "refused", {"by": reasons}
         )
-
-    def _start(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
-        """Work that is let finish when the program ends."""
-        task = asyncio.create_task(work)
-        self._working.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    async def _uncancelled(self, work: Coroutine[None, None, T]) -> T:
-        """Await ``work``; it goes on when the waiting task is cancelled."""
-        return await asyncio.shield(self._start(work))
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._working.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("work_failed", exc_info=error)
-            if isinstance(error, apsw.Error) and not self._journal_failed.done():
-                self._journal_failed.set_result(error)
-            self.request_reconciliation(urgent=True)
 
     def _entry(self, intent: Intent, tick: Tick, rules: SymbolRules) -> Order | None:
         """The order for an intent, durable in the journal; None when it cannot be sized."""
@@ -771,7 +530,7 @@ class Executor:
             working = order.type is OrderType.MARKET and not order.state.is_unconfirmed
             if working and order.client_id not in self._followed:
                 self._followed.add(order.client_id)
-                self._start(self._follow(order))
+                self._work.start(self._follow(order))
 
     async def _follow(self, order: Order) -> None:
         try:
@@ -802,13 +561,13 @@ class Executor:
                 "order-rejected", f"the venue refused an entry in {order.symbol}: {error}", **fields
             )
         elif isinstance(error, ClockOff):
-            self.request_reconciliation()  # which measures the clock
+            self.reconciler.request()  # which measures the clock
 
     def _entry_unknown(self, order: Order, error: VenueError) -> None:
         """Neither sent again nor taken for rejected (O2, O3)."""
         self._log.warning("entry_unknown", client_id=order.client_id, error=str(error))
         self._book(msgspec.structs.replace(order, state=OrderState.UNKNOWN))
-        self.request_reconciliation(urgent=True)
+        self.reconciler.request(urgent=True)
 
     async def _exit(self, order: Order, why: str) -> None:
         async with self._protection:
@@ -829,7 +588,7 @@ class Executor:
                 )
                 return
             await self._stops.close(position, why, client_id=order.client_id)
-            self.request_reconciliation(urgent=True)  # is it flat? Then its stop goes (S16)
+            self.reconciler.request(urgent=True)  # is it flat? Then its stop goes (S16)
 
     # Trailing stops
 
@@ -842,7 +601,7 @@ class Executor:
                 tick = self._prices.get(position.symbol)
                 if tick is None or position.external or not self._fresh(tick):
                     continue
-                await self._uncancelled(self._trail_one(position.symbol, tick.price))
+                await self._work.uncancelled(self._trail_one(position.symbol, tick.price))
 
     async def _trail_one(self, symbol: str, price: Decimal) -> None:
         async with self._protection:
@@ -860,7 +619,7 @@ class Executor:
             if len(stops) != 1 or not protects(stops[0], position):
                 return
             if not await self._stops.replace(position, moved, stops):
-                self.request_reconciliation(urgent=True)
+                self.reconciler.request(urgent=True)
 
     def _fresh(self, tick: Tick) -> bool:
         return self._venue.now_ms() - tick.venue_ms <= self._config.data.max_age_ms
@@ -883,7 +642,7 @@ class Executor:
             "unknown_orders": sum(o.state.is_unconfirmed for o in live),
             "positions": len(self._journal.positions()),
             "unprotected_positions": self._unprotected(),
-            "protected_by_others": sorted(self._foreign_stops),
+            "protected_by_others": sorted(self.reconciler.protected_by_others),
             "queue_depth": self._depth(),
             "last_tick_ms": max(ticks, default=0),
             "clock_offset_ms": self._venue.clock_offset_ms,
@@ -895,20 +654,14 @@ class Executor:
     def _unprotected(self) -> int:
         """Positions for which no stop of at least their size is known to rest."""
         covered = protected(self._journal.positions(), self._journal.orders())
-        return sum(not safe for s, safe in covered.items() if s not in self._foreign_stops)
+        others = self.reconciler.protected_by_others
+        return sum(not safe for symbol, safe in covered.items() if symbol not in others)
 
     def _depth(self) -> int:
         try:
             return self._bus.depth(INTENTS, CONSUMER)
         except BusError:
             return -1  # unknown, which is not empty
-
-
-def _shape(done: Plan) -> list[tuple[str, type, str]]:
-    """What a plan does, without the details in which a repeated one differs."""
-    return [(a.row, type(a), subject(a)) for a in done.actions] + [
-        (q.symbol, Question, f"{q.believed} {q.there}") for q in done.questions
-    ]
 
 
 def _revived(known: Order, news: Order) -> bool:
