@@ -117,7 +117,10 @@ class Rig(BotTree):
         self._pid = process.pid
 
     def wait_entries(self) -> Beat:
-        return self.wait_beat(lambda beat: bool(beat.progress.get("entries_allowed")))
+        def right(beat: Beat) -> bool:
+            return bool(beat.progress.get("entries_allowed") and beat.progress["last_tick_ms"])
+
+        return self.wait_beat(right)
 
     def wait_beat(self, condition: Callable[[Beat], bool]) -> Beat:
         """The first heartbeat of the program last started for which ``condition`` holds."""
