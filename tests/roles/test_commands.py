@@ -194,6 +194,10 @@ class TestControl:
         assert calls[-1] == "systemctl restart supervisord@alpha-blue.service"
         _, calls = self.run(host, "alpha", "start")
         assert calls[-1].endswith("start alpha:*"), "it would end what runs"
+        refused = {"PROGRAMS": "error: <class 'PermissionError'>, [Errno 13] Permission denied\\n"}
+        for unknown in (refused, {"PROGRAMS": ""}):
+            _, calls = self.run(host, "alpha", "start", environment=unknown)
+            assert calls[-1].endswith("start alpha:*"), "it does not know what runs"
 
     def test_a_restart_ends_when_supervisord_can_be_asked(self, host: Path) -> None:
         socket = host / "run/watchkeeper/alpha/supervisor-blue.sock"
