@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from watchkeeper.paper import hand
-from watchkeeper.paper.engine import Account
+from watchkeeper.paper.accounts import Account
 from watchkeeper.paper.faults import FaultRequest
 from watchkeeper.paper.model import AccountRecord, Permissions, Refused
 from watchkeeper.paper.protocol.binance import errors, wire
@@ -179,9 +179,7 @@ class Admin:
             "account": alias,
             "balance": wire.balance(engine, account)[0],
             "positions": [
-                wire.position(engine, account, symbol, 3)
-                for symbol, held in account.positions.items()
-                if held.amount
+                wire.position(engine, account, position, 3) for position in account.held()
             ],
             "open_orders": [wire.order(order) for order in account.open_orders.values()],
             "open_algo_orders": [wire.algo(algo) for algo in account.open_algos.values()],

@@ -15,7 +15,9 @@ import apsw
 import msgspec
 
 from watchkeeper.paper import events
-from watchkeeper.paper.engine import Account, Change, Engine
+from watchkeeper.paper.accounts import Account
+from watchkeeper.paper.changes import Change, account_of
+from watchkeeper.paper.engine import Engine
 from watchkeeper.paper.faults import Faults
 from watchkeeper.paper.market import TICKS_PER_BAR, Bar, Candles, Market, Tick
 from watchkeeper.paper.model import AccountRecord, Quote
@@ -73,6 +75,7 @@ class Venue:
             self.store.algos(),
             self.store.fills(),
             self.store.positions(),
+            self.store.incomes(),
         )
         for account in self.engine.accounts.values():
             self._index_keys(account)
@@ -213,12 +216,11 @@ class Venue:
 
         A venue that cannot write must not go on answering: it ends.
         """
-        changes = self.engine.changes
-        self.engine.changes = []
+        changes = self.engine.take_changes()
         now = self.now_ms()
         rows = [self._event(account, fields, now) for account, fields in head]
         for change in changes:
-            account = events.account_of(change)
+            account = account_of(change)
             rows.extend(self._event(account, fields, now) for fields in events.effects(change))
         if not rows and not with_market and not candles:
             return

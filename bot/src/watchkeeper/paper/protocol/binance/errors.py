@@ -84,6 +84,37 @@ _CODES: dict[Reason, tuple[int, str]] = {
         "Margin type cannot be changed if there exists position.",
     ),
     Reason.POSITION_MODE_SAME: (-4059, "No need to change position side."),
+    Reason.POSITION_MODE_ORDERS: (
+        -4067,
+        "Position side cannot be changed if there exists open orders.",
+    ),
+    Reason.POSITION_MODE_POSITION: (
+        -4068,
+        "Position side cannot be changed if there exists position.",
+    ),
+    Reason.POSITION_SIDE: (-4061, "Order's position side does not match user's setting."),
+    Reason.MULTI_ASSETS_SAME: (-4171, "No need to change Multi-Assets Mode."),
+    Reason.MULTI_ASSETS_ISOLATED: (
+        -4167,
+        (
+            "Unable to adjust to Multi-Assets mode with symbols of USDⓈ-M Futures under "
+            "isolated-margin mode."
+        ),
+    ),
+    Reason.ISOLATED_IN_MULTI_ASSETS: (
+        -4168,
+        "Unable to adjust to isolated-margin mode under the Multi-Assets mode.",
+    ),
+    Reason.LEVERAGE_ISOLATED: (
+        -4161,
+        "Leverage reduction is not supported in Isolated Margin Mode with open positions.",
+    ),
+    Reason.NOT_ISOLATED: (-4046, "Add margin only support for isolated position."),
+    Reason.ISOLATED_NO_POSITION: (-4050, "Cross balance insufficient."),
+    Reason.ISOLATED_MARGIN: (-4051, "Isolated balance insufficient."),
+    Reason.NOTHING_TO_AMEND: (-5027, "No need to modify the order."),
+    Reason.NOT_AMENDABLE: (-5025, "Only limit order is supported."),
+    Reason.GOOD_TILL_DATE: (-5040, "Invalid goodTillDate."),
     Reason.NOT_SUPPORTED: (-1020, "This operation is not supported: {}."),
 }
 
@@ -127,7 +158,6 @@ USE_ALGO_ENDPOINT = ApiError(
     -4120,
     "Order type not supported for this endpoint. Please use the Algo Order API endpoints instead.",
 )
-POSITION_SIDE = ApiError(-4061, "Order's position side does not match user's setting.")
 BAD_CLIENT_ID = ApiError(-4015, "Client order id is not valid.")
 TOO_MANY_REQUESTS = ApiError(
     -1003,

@@ -15,12 +15,12 @@ import msgspec
 from aiohttp import web
 
 from watchkeeper.paper import events
-from watchkeeper.paper.engine import Account
+from watchkeeper.paper.accounts import Account
 from watchkeeper.paper.faults import Fault
 from watchkeeper.paper.model import ZERO, AccountRecord, Refused
 from watchkeeper.paper.protocol.binance import errors
 from watchkeeper.paper.protocol.binance.errors import ApiError
-from watchkeeper.paper.protocol.binance.rest import ROUTES, Route
+from watchkeeper.paper.protocol.binance.routes import ROUTES, Route
 from watchkeeper.paper.protocol.binance.streams import Streams, is_stream_path
 from watchkeeper.paper.service import Venue
 

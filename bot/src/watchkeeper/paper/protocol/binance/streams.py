@@ -17,16 +17,20 @@ from typing import Any
 import msgspec
 from aiohttp import WSMsgType, web
 
-from watchkeeper.paper.engine import (
+from watchkeeper.paper.changes import (
     AlgoChanged,
     Change,
+    IncomeBooked,
+    LeverageChanged,
+    MarginCalled,
     OrderChanged,
     PositionChanged,
+    account_of,
 )
-from watchkeeper.paper.events import account_of
 from watchkeeper.paper.market import Tick
+from watchkeeper.paper.model import ZERO
 from watchkeeper.paper.protocol.binance import wire
-from watchkeeper.paper.protocol.binance.rest import INTERVALS_MS
+from watchkeeper.paper.protocol.binance.public import INTERVALS_MS
 from watchkeeper.paper.rules import RULES
 from watchkeeper.paper.service import Venue
 
@@ -211,12 +215,16 @@ class Streams:
                 return
             self._tell(listeners, wire.algo_update(change, now_ms))
         elif isinstance(change, PositionChanged):
-            self._tell(listeners, self._account_update(change, now_ms))
-
-    def _account_update(self, change: PositionChanged, now_ms: int) -> wire.Json:
-        held = change.position
-        mark = self._venue.quote(held.symbol).mark
-        return wire.account_update(change, (mark - held.entry_price) * held.amount, now_ms)
+            unrealized = self._venue.engine.margin.unrealized(change.position)
+            self._tell(listeners, wire.account_update(change, unrealized, now_ms))
+        elif isinstance(change, IncomeBooked):
+            held = change.position
+            unrealized = self._venue.engine.margin.unrealized(held) if held else ZERO
+            self._tell(listeners, wire.income_update(change, unrealized, now_ms))
+        elif isinstance(change, MarginCalled):
+            self._tell(listeners, wire.margin_call(change, self._venue.engine, now_ms))
+        elif isinstance(change, LeverageChanged):
+            self._tell(listeners, wire.leverage_update(change, now_ms))
 
     def _tell(self, listeners: Iterable[Connection], message: wire.Json) -> None:
         payload = _encode(message)

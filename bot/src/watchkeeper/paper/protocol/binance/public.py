@@ -1,0 +1,182 @@
+"""Market data: no key needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from watchkeeper.paper.accounts import Account
+from watchkeeper.paper.protocol.binance import errors, wire
+from watchkeeper.paper.protocol.binance import params as p
+from watchkeeper.paper.protocol.binance.params import Params
+from watchkeeper.paper.rules import RULES
+from watchkeeper.paper.service import Venue
+
+INTERVALS_MS = {
+    "1m": 60_000,
+    "3m": 180_000,
+    "5m": 300_000,
+    "15m": 900_000,
+    "30m": 1_800_000,
+    "1h": 3_600_000,
+    "2h": 7_200_000,
+    "4h": 14_400_000,
+    "6h": 21_600_000,
+    "8h": 28_800_000,
+    "12h": 43_200_000,
+    "1d": 86_400_000,
+}
+
+
+def ping(venue: Venue, account: Account, params: Params) -> Any:
+    return {}
+
+
+def server_time(venue: Venue, account: Account, params: Params) -> Any:
+    return {"serverTime": venue.now_ms()}
+
+
+def exchange_info(venue: Venue, account: Account, params: Params) -> Any:
+    return wire.exchange_info(venue.now_ms())
+
+
+def other_exchange_info(venue: Venue, account: Account, params: Params) -> Any:
+    """Spot and COIN-M: asked for by clients that load all markets. Nothing is listed there."""
+    return wire.exchange_info(venue.now_ms()) | {"symbols": [], "assets": []}
+
+
+def depth(venue: Venue, account: Account, params: Params) -> Any:
+    symbol = p.symbol(params)
+    limit = p.integer(params, "limit", 500) or 500
+    quote = venue.quote(symbol)
+    bids, asks = wire.book_levels(quote, RULES[symbol], min(limit, 20))
+    now = venue.now_ms()
+    return {"lastUpdateId": now, "E": now, "T": quote.time_ms, "bids": bids, "asks": asks}
+
+
+def trades(venue: Venue, account: Account, params: Params) -> Any:
+    symbol = p.symbol(params)
+    quote = venue.quote(symbol)
+    rules = RULES[symbol]
+    return [
+        {
+            "id": quote.time_ms,
+            "price": f"{quote.last:.{rules.price_precision}f}",
+            "qty": f"{rules.min_quantity:f}",
+            "quoteQty": f"{quote.last * rules.min_quantity:.2f}",
+            "time": quote.time_ms,
+            "isBuyerMaker": False,
+        }
+    ]
+
+
+def klines(venue: Venue, account: Account, params: Params) -> Any:
+    symbol = p.symbol(params)
+    interval = INTERVALS_MS.get(p.text(params, "interval"))
+    if interval is None:
+        raise errors.BAD_INTERVAL
+    limit = min(p.integer(params, "limit", 500) or 500, 1500)
+    start = p.integer(params, "startTime")
+    end = p.integer(params, "endTime")
+    series = venue.candles.series(symbol, interval)
+    times = [
+        time for time in series if (start is None or time >= start) and (end is None or time <= end)
+    ]
+    times = times[:limit] if start is not None else times[-limit:]
+    rules = RULES[symbol]
+    rows = []
+    for time in times:
+        *prices, volume = series[time]
+        rows.append(
+            [
+                time,
+                *(f"{price:.{rules.price_precision}f}" for price in prices),
+                f"{volume:.{rules.quantity_precision}f}",
+                time + interval - 1,
+                f"{volume * prices[3]:.5f}",
+                int(volume * 10) + 1,
+                f"{volume / 2:.{rules.quantity_precision}f}",
+                f"{volume * prices[3] / 2:.5f}",
+                "0",
+            ]
+        )
+    return rows
+
+
+def ticker_price(venue: Venue, account: Account, params: Params) -> Any:
+    rows = [
+        {
+            "symbol": symbol,
+            "price": f"{venue.quote(symbol).last:.{RULES[symbol].price_precision}f}",
+            "time": venue.quote(symbol).time_ms,
+        }
+        for symbol in p.symbols(params)
+    ]
+    return rows[0] if params.get("symbol") else rows
+
+
+def ticker_day(venue: Venue, account: Account, params: Params) -> Any:
+    now = venue.now_ms()
+    rows = []
+    for symbol in p.symbols(params):
+        quote = venue.quote(symbol)
+        digits = RULES[symbol].price_precision
+        opened, high, low, volume = venue.candles.day(symbol, now)
+        change = quote.last - opened
+        rows.append(
+            {
+                "symbol": symbol,
+                "priceChange": f"{change:.{digits}f}",
+                "priceChangePercent": f"{change / opened * 100:.3f}",
+                "weightedAvgPrice": f"{(high + low) / 2:.{digits}f}",
+                "lastPrice": f"{quote.last:.{digits}f}",
+                "lastQty": f"{RULES[symbol].min_quantity:f}",
+                "openPrice": f"{opened:.{digits}f}",
+                "highPrice": f"{high:.{digits}f}",
+                "lowPrice": f"{low:.{digits}f}",
+                "volume": f"{volume:.{RULES[symbol].quantity_precision}f}",
+                "quoteVolume": f"{volume * quote.last:.2f}",
+                "openTime": now - 86_400_000,
+                "closeTime": now,
+                "firstId": 1,
+                "lastId": 2,
+                "count": 2,
+            }
+        )
+    return rows[0] if params.get("symbol") else rows
+
+
+def book_ticker(venue: Venue, account: Account, params: Params) -> Any:
+    rows = []
+    for symbol in p.symbols(params):
+        quote = venue.quote(symbol)
+        rules = RULES[symbol]
+        rows.append(
+            {
+                "symbol": symbol,
+                "bidPrice": f"{quote.bid:.{rules.price_precision}f}",
+                "bidQty": f"{quote.depth:.{rules.quantity_precision}f}",
+                "askPrice": f"{quote.ask:.{rules.price_precision}f}",
+                "askQty": f"{quote.depth:.{rules.quantity_precision}f}",
+                "time": quote.time_ms,
+                "lastUpdateId": quote.time_ms,
+            }
+        )
+    return rows[0] if params.get("symbol") else rows
+
+
+def premium_index(venue: Venue, account: Account, params: Params) -> Any:
+    now = venue.now_ms()
+    rows = [
+        {
+            "symbol": symbol,
+            "markPrice": wire.amount(venue.quote(symbol).mark),
+            "indexPrice": wire.amount(venue.quote(symbol).last),
+            "estimatedSettlePrice": wire.amount(venue.quote(symbol).last),
+            "lastFundingRate": "0.00010000",
+            "interestRate": "0.00010000",
+            "nextFundingTime": (now // 28_800_000 + 1) * 28_800_000,
+            "time": now,
+        }
+        for symbol in p.symbols(params)
+    ]
+    return rows[0] if params.get("symbol") else rows
