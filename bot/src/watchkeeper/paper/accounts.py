@@ -24,6 +24,7 @@ class Account:
         "_algo_by_client",
         "_order_by_client",
         "algos",
+        "by_client",
         "fills",
         "incomes",
         "open_algos",
@@ -42,6 +43,8 @@ class Account:
         self.open_algos: dict[int, Algo] = {}
         self.fills: dict[str, list[Fill]] = {}
         self.incomes: list[Income] = []
+        # The latest record under each client id that was ever used, whatever symbol or list.
+        self.by_client: dict[str, Order | Algo] = {}
         # The latest order under a client id: ids may be used again once the first is not open.
         self._order_by_client: dict[tuple[str, str], Order] = {}
         self._algo_by_client: dict[str, Algo] = {}
@@ -70,12 +73,14 @@ class Account:
     def add_order(self, order: Order) -> None:
         self.orders[order.order_id] = order
         self._order_by_client[order.symbol, order.client_id] = order
+        self.by_client[order.client_id] = order
         if order.is_open:
             self.open_orders[order.order_id] = order
 
     def add_algo(self, algo: Algo) -> None:
         self.algos[algo.algo_id] = algo
         self._algo_by_client[algo.client_id] = algo
+        self.by_client[algo.client_id] = algo
         if algo.is_open:
             self.open_algos[algo.algo_id] = algo
 

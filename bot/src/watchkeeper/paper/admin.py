@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -13,10 +15,11 @@ from aiohttp import web
 from watchkeeper.paper import hand
 from watchkeeper.paper.accounts import Account
 from watchkeeper.paper.faults import FaultRequest
+from watchkeeper.paper.front import Front
 from watchkeeper.paper.model import AccountRecord, Permissions, Refused
-from watchkeeper.paper.protocol.binance import errors, wire
-from watchkeeper.paper.protocol.binance.streams import Streams
-from watchkeeper.paper.rules import RULES
+from watchkeeper.paper.protocol import describe
+from watchkeeper.paper.protocol.binance import errors
+from watchkeeper.paper.protocol.kraken import rules as kraken
 from watchkeeper.paper.service import Venue
 
 T = TypeVar("T")
@@ -28,13 +31,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 class NewAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of ``POST /accounts`` and an entry of the accounts file. ``balance`` in USDT."""
+    """Body of ``POST /accounts`` and an entry of the accounts file.
+
+    ``balance`` in the venue's currency: USDT, or USD on Kraken.
+    """
 
     alias: str
     api_key: str
     api_secret: str
     balance: Decimal = Decimal(10_000)
     permissions: Permissions = msgspec.field(default_factory=Permissions)
+    venue: Literal["binanceusdm", "krakenfutures"] = "binanceusdm"
 
 
 class PriceJump(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +75,12 @@ class DropStreams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     account: str | None = None
 
 
+class PrivateDelay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /streams/delay``: milliseconds until a private feed goes live (Kraken)."""
+
+    delay_ms: int
+
+
 class AdminError(Exception):
     """A request that cannot be served; the text says what is wrong with it."""
 
@@ -88,9 +101,9 @@ class Answer:
 class Admin:
     """The handler of every admin request."""
 
-    def __init__(self, venue: Venue, streams: Streams) -> None:
+    def __init__(self, venue: Venue, front: Front) -> None:
         self._venue = venue
-        self._streams = streams
+        self._front = front
         calls: list[tuple[str, str, Callable[..., Awaitable[Any]]]] = [
             ("GET", r"/health", self._health),
             ("GET", r"/misses", self._misses),
@@ -108,6 +121,7 @@ class Admin:
             ("POST", r"/market/([^/]+)/price", self._jump),
             ("POST", r"/market/([^/]+)/depth", self._depth),
             ("POST", r"/streams/drop", self._drop),
+            ("POST", r"/streams/delay", self._delay),
             ("GET", r"/events", self._events),
         ]
         self._calls = [(method, re.compile(path), call) for method, path, call in calls]
@@ -174,16 +188,7 @@ class Admin:
 
     async def _state(self, request: web.BaseRequest, alias: str) -> Any:
         account = self._account(alias)
-        engine = self._venue.engine
-        return {
-            "account": alias,
-            "balance": wire.balance(engine, account)[0],
-            "positions": [
-                wire.position(engine, account, position, 3) for position in account.held()
-            ],
-            "open_orders": [wire.order(order) for order in account.open_orders.values()],
-            "open_algo_orders": [wire.algo(algo) for algo in account.open_algos.values()],
-        }
+        return {"account": alias, **describe.state(self._venue.engine, account)}
 
     async def _deposit(self, request: web.BaseRequest, alias: str) -> Any:
         body = await _body(request, Deposit)
@@ -230,7 +235,7 @@ class Admin:
     # -- the market -------------------------------------------------------------------------------
 
     async def _market(self, request: web.BaseRequest, symbol: str) -> Any:
-        _known(symbol)
+        self._known(symbol)
         quote = self._venue.quote(symbol)
         cursor = self._venue.market.symbols[symbol].cursor
         return {
@@ -247,7 +252,7 @@ class Admin:
         }
 
     async def _jump(self, request: web.BaseRequest, symbol: str) -> Any:
-        _known(symbol)
+        self._known(symbol)
         body = await _body(request, PriceJump)
         if body.price <= 0 or (body.mark is not None and body.mark <= 0):
             raise AdminError(400, f"price: must be positive, not {body.price}")
@@ -255,13 +260,18 @@ class Admin:
         return await self._market(request, symbol)
 
     async def _depth(self, request: web.BaseRequest, symbol: str) -> Any:
-        _known(symbol)
+        self._known(symbol)
         body = await _body(request, Depth)
-        if body.quantity <= 0 or body.quantity % RULES[symbol].step:
-            step = RULES[symbol].step
+        step = self._venue.engine.rules[symbol].step
+        if body.quantity <= 0 or body.quantity % step:
             raise AdminError(400, f"quantity: must be a multiple of {step}, not {body.quantity}")
         self._venue.set_depth(symbol, body.quantity)
         return await self._market(request, symbol)
+
+    def _known(self, symbol: str) -> None:
+        if symbol not in self._venue.engine.rules:
+            names = ", ".join(self._venue.engine.rules)
+            raise AdminError(404, f"no symbol {symbol!r}; there are {names}")
 
     async def _pause(self, request: web.BaseRequest, action: str) -> Any:
         self._venue.pause(action == "pause")
@@ -277,7 +287,15 @@ class Admin:
 
     async def _drop(self, request: web.BaseRequest) -> Any:
         body = await _body(request, DropStreams)
-        return {"dropped": self._streams.drop(body.account)}
+        return {"dropped": self._front.drop(body.account)}
+
+    async def _delay(self, request: web.BaseRequest) -> Any:
+        body = await _body(request, PrivateDelay)
+        if not 0 <= body.delay_ms <= 600_000:
+            raise AdminError(400, f"delay_ms: must be 0 to 600000, not {body.delay_ms}")
+        self._venue.private_delay_ms = body.delay_ms
+        self._log_market({"kind": "stream", "action": "delay", "delay_ms": body.delay_ms})
+        return {"delay_ms": body.delay_ms}
 
     def _log_market(self, fields: dict[str, Any]) -> None:
         self._venue.log([("", fields)])
@@ -287,7 +305,8 @@ def open_account(venue: Venue, request: NewAccount) -> Account:
     """Open an account, or give a known one new keys and permissions.
 
     Raises:
-        AdminError: the alias is not one, or the key belongs to another account.
+        AdminError: the alias is not one, the key or the account belongs elsewhere, or the secret
+            is not of the venue's form.
     """
     if not _ALIAS.fullmatch(request.alias):
         raise AdminError(400, f"alias: 1 to 32 of A-Z a-z 0-9 _ -, not {request.alias!r}")
@@ -296,6 +315,11 @@ def open_account(venue: Venue, request: NewAccount) -> Account:
     owner = venue.keys.get(request.api_key)
     if owner is not None and owner.alias != request.alias:
         raise AdminError(409, f"api_key: belongs to account {owner.alias} already")
+    known = venue.engine.accounts.get(request.alias)
+    if known is not None and known.record.venue != request.venue:
+        raise AdminError(409, f"venue: {request.alias} belongs to {known.record.venue} already")
+    if request.venue == kraken.VENUE and not _is_base64(request.api_secret):
+        raise AdminError(400, "api_secret: of this venue it must be base64")
     return venue.open_account(
         AccountRecord(
             alias=request.alias,
@@ -303,13 +327,17 @@ def open_account(venue: Venue, request: NewAccount) -> Account:
             api_secret=request.api_secret,
             wallet=request.balance,
             permissions=request.permissions,
+            venue=request.venue,
+            settings=kraken.settings() if request.venue == kraken.VENUE else {},
         )
     )
 
 
-def _known(symbol: str) -> None:
-    if symbol not in RULES:
-        raise AdminError(404, f"no symbol {symbol!r}; there are {', '.join(RULES)}")
+def _is_base64(text: str) -> bool:
+    try:
+        return bool(base64.b64decode(text, validate=True))
+    except binascii.Error:
+        return False
 
 
 def _number(request: web.BaseRequest, name: str, default: int) -> int:

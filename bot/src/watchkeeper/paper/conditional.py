@@ -61,7 +61,8 @@ class Conditional:
             rules.max_algo_orders
         ):
             raise Refused(Reason.TOO_MANY_STOPS)
-        if not trailing and _touched(request, _working(quote, request.working_type)):
+        reached = not trailing and _touched(request, _working(quote, request.working_type))
+        if reached and not request.at_once:
             raise Refused(Reason.WOULD_TRIGGER)
 
         algo = Algo(
@@ -84,7 +85,37 @@ class Conditional:
             position_side=request.position_side,
         )
         self._ledger.open_algo(account, algo)
+        if reached:
+            self._trigger(account, algo)
         return algo
+
+    def amend(
+        self,
+        account: Account,
+        algo: Algo,
+        *,
+        quantity: Decimal,
+        trigger_price: Decimal,
+        price: Decimal,
+    ) -> None:
+        """Change an open conditional order; what the price has reached triggers at once.
+
+        ``price`` 0 for an order that sends a market order. Source: docs.kraken.com, futures, page
+        *Edit order*.
+
+        Raises:
+            Refused: by a filter; nothing was changed.
+        """
+        rules = self._ledger.rules_of(algo.symbol)
+        check_quantity(rules, quantity, market=not price)
+        check_price(rules, trigger_price)
+        if price:
+            check_price(rules, price)
+        algo.quantity, algo.trigger_price, algo.price = quantity, trigger_price, price
+        algo.updated_ms = self._ledger.now_ms()
+        self._ledger.algo_changed(algo)
+        if self._has_triggered(algo, self._ledger.quotes[algo.symbol]):
+            self._trigger(account, algo)
 
     def tick(self, symbol: str, quote: Quote) -> None:
         """Trigger what the new price touches."""

@@ -47,6 +47,7 @@ from watchkeeper.paper.rules import RULES, Rules
 GOOD_TILL_MIN_MS = 600_000  # a GTD order lives ten minutes at least
 GOOD_TILL_MAX_MS = 253_402_300_799_000  # 31 December 9999
 COUNTDOWN_MIN_MS = 5_000
+COUNTDOWN = "countdown"  # why an order ended
 
 
 class Engine:
@@ -326,6 +327,20 @@ class Engine:
         """See :meth:`Conditional.place`."""
         return self._conditional.place(account, request)
 
+    def amend_algo(
+        self,
+        account: Account,
+        algo: Algo,
+        *,
+        quantity: Decimal,
+        trigger_price: Decimal,
+        price: Decimal,
+    ) -> None:
+        """See :meth:`Conditional.amend`."""
+        self._conditional.amend(
+            account, algo, quantity=quantity, trigger_price=trigger_price, price=price
+        )
+
     def cancel_algo(self, account: Account, *, algo_id: int | None, client_id: str | None) -> Algo:
         """Cancel a conditional order that has not triggered.
 
@@ -371,9 +386,10 @@ class Engine:
     def set_countdown(self, account: Account, symbol: str, countdown_ms: int) -> None:
         """Cancel all the symbol's orders, on both lists, unless set anew before; 0 stops it.
 
-        Source: page *Auto-Cancel All Open Orders*.
+        ``symbol`` empty: all orders of the account. Source: page *Auto-Cancel All Open Orders*.
         """
-        self._ledger.rules_of(symbol)
+        if symbol:
+            self._ledger.rules_of(symbol)
         account.record.countdowns.pop(symbol, None)
         if countdown_ms:
             account.record.countdowns[symbol] = self._now_ms() + countdown_ms
@@ -387,8 +403,13 @@ class Engine:
             for symbol in [s for s, due_ms in countdowns.items() if due_ms <= now]:
                 del countdowns[symbol]
                 self._ledger.record_changed(account)
-                self.cancel_all(account, symbol)
-                self.cancel_all_algos(account, symbol)
+                for order in [*account.open_orders.values()]:
+                    if symbol in {"", order.symbol}:
+                        order.expire_reason = COUNTDOWN
+                        self._ledger.end_order(account, order, "CANCELED")
+                for algo in [*account.open_algos.values()]:
+                    if symbol in {"", algo.symbol}:
+                        self._ledger.end_algo(account, algo, "CANCELED", COUNTDOWN)
             for order in [*account.open_orders.values()]:
                 if order.good_till_ms and order.good_till_ms <= now:
                     self._ledger.end_order(account, order, "EXPIRED")

@@ -18,7 +18,7 @@ from watchkeeper.paper.changes import (
     PositionChanged,
 )
 from watchkeeper.paper.faults import Fault
-from watchkeeper.paper.protocol.binance import wire
+from watchkeeper.paper.protocol import describe
 
 Fields = dict[str, Any]
 
@@ -30,10 +30,10 @@ def request(
     *,
     client_id: str,
     status: int | None,
-    code: int | None,
+    code: int | str | None,
     fault: Fault | None,
 ) -> Fields:
-    """A request. ``status`` None: never answered. ``code``: the venue's error code, if any."""
+    """A request. ``status`` None: never answered. ``code``: the venue's error, if any."""
     return {
         "kind": "request",
         "method": method,
@@ -79,7 +79,7 @@ def effects(change: Change) -> list[Fields]:
                 "client_id": order.client_id,
                 "status": order.status,
                 "algo_id": order.algo_id or None,
-                "order": wire.order(order),
+                "order": describe.order(order),
             }
         )
         return events
@@ -96,7 +96,7 @@ def effects(change: Change) -> list[Fields]:
                 "status": algo.status,
                 "order_id": algo.order_id or None,
                 "reason": algo.reject_reason,
-                "algo": wire.algo(algo),
+                "algo": describe.algo(algo),
             }
         ]
     if isinstance(change, PositionChanged):

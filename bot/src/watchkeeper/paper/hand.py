@@ -14,7 +14,7 @@ import msgspec
 
 from watchkeeper.paper.accounts import Account
 from watchkeeper.paper.model import ZERO, Reason, Refused
-from watchkeeper.paper.protocol.binance import wire
+from watchkeeper.paper.protocol import describe
 from watchkeeper.paper.requests import NewAlgo, NewOrder
 from watchkeeper.paper.service import Venue
 
@@ -71,7 +71,7 @@ def order(venue: Venue, account: Account, request: HandOrder) -> dict[str, Any]:
                 position_side=request.position_side,
             ),
         )
-        return _log(venue, account, "order", wire.algo(algo))
+        return _log(venue, account, "order", describe.algo(algo))
     placed = venue.engine.place(
         account,
         NewOrder(
@@ -85,7 +85,7 @@ def order(venue: Venue, account: Account, request: HandOrder) -> dict[str, Any]:
             position_side=request.position_side,
         ),
     )
-    return _log(venue, account, "order", wire.order(placed))
+    return _log(venue, account, "order", describe.order(placed))
 
 
 def cancel(venue: Venue, account: Account, request: HandCancel) -> dict[str, Any]:
@@ -100,11 +100,11 @@ def cancel(venue: Venue, account: Account, request: HandCancel) -> dict[str, Any
         ended = venue.engine.cancel(
             account, request.symbol, order_id=regular.order_id, client_id=None
         )
-        return _log(venue, account, "cancel", wire.order(ended))
+        return _log(venue, account, "cancel", describe.order(ended))
     if request.order_id is not None:
         raise Refused(Reason.UNKNOWN_ORDER)
     algo = venue.engine.cancel_algo(account, algo_id=request.algo_id, client_id=by_client)
-    return _log(venue, account, "cancel", wire.algo(algo))
+    return _log(venue, account, "cancel", describe.algo(algo))
 
 
 def close(venue: Venue, account: Account, request: HandClose) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def close(venue: Venue, account: Account, request: HandClose) -> dict[str, Any]:
         )
         for position in held
     ]
-    return _log(venue, account, "close", wire.order(orders[-1]))
+    return _log(venue, account, "close", describe.order(orders[-1]))
 
 
 def _log(venue: Venue, account: Account, action: str, answer: dict[str, Any]) -> dict[str, Any]:

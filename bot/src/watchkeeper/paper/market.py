@@ -122,8 +122,9 @@ class SymbolMarket:
         self.rules = rules
         self._feed = feed
         self._seed = seed
-        symbol = rules.symbol
-        depth = _DEPTH.get(symbol, Decimal(1000))
+        # Two contracts with one reference draw the same numbers, so that their prices agree.
+        self._reference = rules.reference or rules.symbol
+        depth = _DEPTH.get(self._reference, Decimal(1000))
         if cursor is None:
             close: Decimal | None = None
             for index in range(HISTORY_BARS):
@@ -178,7 +179,7 @@ class SymbolMarket:
 
     def _open_bar(self) -> tuple[Bar, list[Decimal]]:
         bar = self._feed.bar(self.cursor.bar, self.cursor.previous_close)
-        draw = random.Random(f"{self._seed}/{self.rules.symbol}/path/{self.cursor.bar}")  # noqa: S311
+        draw = random.Random(f"{self._seed}/{self._reference}/path/{self.cursor.bar}")  # noqa: S311
         return bar, path(bar, draw)
 
 
@@ -243,15 +244,20 @@ class Market:
     """All symbols, moving together."""
 
     def __init__(
-        self, bars: Sequence[Bar] | None, seed: int, cursors: dict[str, Cursor] | None = None
+        self,
+        bars: Sequence[Bar] | None,
+        seed: int,
+        cursors: dict[str, Cursor] | None = None,
+        rules: dict[str, Rules] = RULES,
     ) -> None:
         """``bars`` replay BTCUSDT; None walks it like the others."""
         known = cursors or {}
         self.symbols: dict[str, SymbolMarket] = {}
-        for symbol, rules in RULES.items():
-            replayed = bars is not None and symbol == "BTCUSDT"
-            feed: Feed = Replay(bars or []) if replayed else Walk(symbol, seed)
-            self.symbols[symbol] = SymbolMarket(rules, feed, seed, known.get(symbol))
+        for symbol, rule in rules.items():
+            reference = rule.reference or symbol
+            replayed = bars is not None and reference == "BTCUSDT"
+            feed: Feed = Replay(bars or []) if replayed else Walk(reference, seed)
+            self.symbols[symbol] = SymbolMarket(rule, feed, seed, known.get(symbol))
 
     def step(self, now_ms: int) -> list[Tick]:
         """One tick of every symbol."""

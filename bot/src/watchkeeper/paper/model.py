@@ -241,7 +241,7 @@ class Permissions(msgspec.Struct, kw_only=True):
 
 
 class AccountRecord(msgspec.Struct, kw_only=True):
-    """The part of an account that is stored as one row."""
+    """The part of an account that is stored as one row. An account belongs to one venue."""
 
     alias: str
     api_key: str
@@ -252,9 +252,11 @@ class AccountRecord(msgspec.Struct, kw_only=True):
     listen_key: str = ""
     listen_key_until_ms: int = 0
     created_ms: int = 0
+    venue: str = "binanceusdm"  # ccxt's name of it
     hedge: bool = False
     multi_assets: bool = False
-    countdowns: dict[str, int] = {}  # symbol: when all its orders are cancelled, unless renewed
+    # Symbol, or "" for all of them: when its orders are cancelled, unless renewed.
+    countdowns: dict[str, int] = {}
 
 
 class Quote(msgspec.Struct, frozen=True):

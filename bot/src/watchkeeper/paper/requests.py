@@ -25,7 +25,10 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewAlgo(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for a conditional order. ``callback_rate`` in per cent."""
+    """A request for a conditional order. ``callback_rate`` in per cent.
+
+    ``at_once``: a trigger that is reached already triggers, instead of being refused.
+    """
 
     symbol: str
     side: str
@@ -42,3 +45,4 @@ class NewAlgo(msgspec.Struct, frozen=True, kw_only=True):
     callback_rate: Decimal = ZERO
     client_id: str = ""
     position_side: str = "BOTH"
+    at_once: bool = False

@@ -26,6 +26,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     symbol: str
     base: str
+    reference: str = ""  # the symbol whose price it follows; its own if empty
     tick: Decimal
     step: Decimal
     price_precision: int

@@ -21,9 +21,12 @@ from watchkeeper.paper.engine import Engine
 from watchkeeper.paper.faults import Faults
 from watchkeeper.paper.market import TICKS_PER_BAR, Bar, Candles, Market, Tick
 from watchkeeper.paper.model import AccountRecord, Quote
+from watchkeeper.paper.protocol.kraken.rules import KRAKEN_RULES
+from watchkeeper.paper.rules import RULES
 from watchkeeper.paper.store import Event, Store
 
 LISTEN_KEY_MS = 60 * 60_000
+ALL_RULES = RULES | KRAKEN_RULES
 
 _encode = msgspec.json.Encoder().encode
 
@@ -55,11 +58,12 @@ class Venue:
         """
         self.now_ms = now_ms
         self.store = Store(state / "venue.db")
-        self.engine = Engine(now_ms)
+        self.engine = Engine(now_ms, ALL_RULES)
         self.faults = Faults()
         self.candles = Candles()
         self.misses: Counter[str] = Counter()
         self.speed = 60.0
+        self.private_delay_ms = 0  # after which a private feed goes live, where a venue has that
         self.on_change: list[Callable[[Change, int], None]] = []
         self.on_tick: list[Callable[[Tick, int], None]] = []
         self.keys: dict[str, Account] = {}
@@ -68,7 +72,7 @@ class Venue:
 
         self.paused = self.store.meta("paused") == b"1"
         cursors = self.store.cursors()
-        self.market = Market(bars, seed, cursors)
+        self.market = Market(bars, seed, cursors, ALL_RULES)
         self.engine.restore(
             self.store.accounts(),
             self.store.orders(),
@@ -85,8 +89,9 @@ class Venue:
             self.candles.load(symbol, open_ms, candle)
         for symbol, market in self.market.symbols.items():
             self.engine.quotes[symbol] = market.quote(now)
-        if not cursors:
-            self.store.commit((), (), candles=self._write_history(now))
+        fresh = [symbol for symbol in self.market.symbols if symbol not in cursors]
+        if fresh:
+            self.store.commit((), (), candles=self._write_history(fresh, now))
             self.step()
         self.log([("", {"kind": "start", "seed": seed})])
 
@@ -138,10 +143,12 @@ class Venue:
             for tick in ticks:
                 listener(tick, now)
 
-    def _write_history(self, now: int) -> list[tuple[str, int, list[Decimal]]]:
+    def _write_history(
+        self, symbols: Sequence[str], now: int
+    ) -> list[tuple[str, int, list[Decimal]]]:
         rows: list[tuple[str, int, list[Decimal]]] = []
-        for symbol, market in self.market.symbols.items():
-            bars = list(market.history())
+        for symbol in symbols:
+            bars = list(self.market.symbols[symbol].history())
             first = now // 60_000 * 60_000 - len(bars) * 60_000
             for number, bar in enumerate(bars):
                 candle = [bar.open, bar.high, bar.low, bar.close, bar.volume]
@@ -162,6 +169,11 @@ class Venue:
         self._index_keys(account)
         self.log([])
         return account
+
+    def account_of_key(self, api_key: str, venue: str) -> Account | None:
+        """Whose key it is; nobody's, if the account belongs to another venue."""
+        account = self.keys.get(api_key)
+        return account if account is not None and account.record.venue == venue else None
 
     def _index_keys(self, account: Account) -> None:
         record = account.record

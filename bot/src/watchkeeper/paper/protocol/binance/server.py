@@ -72,7 +72,8 @@ class Server:
         params = parse(query)
         if body:
             params.update(parse(body))
-        account = self._venue.keys.get(request.headers.get("X-MBX-APIKEY", ""))
+        key = request.headers.get("X-MBX-APIKEY", "")
+        account = self._venue.account_of_key(key, "binanceusdm")
         client_id = ""
         for name in _CLIENT_ID_NAMES:
             if name in params:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 from aiohttp import WSMsgType, web
 
+from watchkeeper.paper import websocket
 from watchkeeper.paper.changes import (
     AlgoChanged,
     Change,
@@ -35,9 +35,6 @@ from watchkeeper.paper.rules import RULES
 from watchkeeper.paper.service import Venue
 
 _PATH = re.compile(r"(?:/(?:public|market|private))?/(?P<kind>ws|stream)(?:/(?P<rest>.*))?")
-_QUEUE = 10_000  # frames a client may fall behind before it is cut off
-_PING_S = 180.0
-_CLOSE_S = 0.5  # for the closing handshake
 
 _encode = msgspec.json.Encoder().encode
 
@@ -46,49 +43,20 @@ def is_stream_path(path: str) -> bool:
     return _PATH.fullmatch(path) is not None
 
 
-class Connection:
-    """One websocket: what it wants, and the frames it has not been sent yet."""
+class Connection(websocket.Connection):
+    """One websocket and what it wants."""
 
     def __init__(self, *, combined: bool, latency_s: float) -> None:
-        self.socket = web.WebSocketResponse(
-            timeout=_CLOSE_S, autoping=True, heartbeat=_PING_S, max_msg_size=65_536
-        )
+        super().__init__(latency_s=latency_s)
         self.combined = combined
         self.streams: set[str] = set()
-        self.account = ""
         self.listen_key = ""
         self.events: frozenset[str] = frozenset()
-        self._latency_s = latency_s
-        self._frames: deque[tuple[float, str]] = deque()
-        self._wake = asyncio.Event()
-        self.overrun = False
-        self.transport: asyncio.Transport | None = None
 
     def push(self, stream: str, payload: bytes) -> None:
         """Queue a stream's payload; never blocks."""
         text = payload.decode()
         self.push_text(f'{{"stream":"{stream}","data":{text}}}' if self.combined else text)
-
-    def push_text(self, text: str) -> None:
-        if len(self._frames) >= _QUEUE:
-            self.overrun = True
-        else:
-            due = asyncio.get_running_loop().time() + self._latency_s
-            self._frames.append((due, text))
-        self._wake.set()
-
-    async def write(self) -> None:
-        """Send what is queued, for ever; a client too slow is cut off."""
-        loop = asyncio.get_running_loop()
-        while not self.overrun:
-            while self._frames:
-                due, text = self._frames.popleft()
-                if self._latency_s and (wait := due - loop.time()) > 0:
-                    await asyncio.sleep(wait)
-                await self.socket.send_str(text)
-            self._wake.clear()
-            await self._wake.wait()
-        await self.socket.close()
 
 
 class Streams:
@@ -143,8 +111,7 @@ class Streams:
         """Cut connections without a closing handshake: of one account, or all of them."""
         doomed = [c for c in self._connections if account is None or c.account == account]
         for connection in doomed:
-            if connection.transport is not None:
-                connection.transport.abort()
+            connection.abort()
         return len(doomed)
 
     async def close(self) -> None:
@@ -255,7 +222,9 @@ class Streams:
 
     def _ticked(self, tick: Tick, now_ms: int) -> None:
         symbol, quote, volume = tick
-        rules = RULES[symbol]
+        rules = RULES.get(symbol)
+        if rules is None:  # another venue's
+            return
         name = symbol.lower()
         digits = rules.price_precision
         last = f"{quote.last:.{digits}f}"
