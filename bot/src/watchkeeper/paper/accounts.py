@@ -62,8 +62,9 @@ class Account:
         return position
 
     def held(self, symbol: str | None = None) -> Iterator[Position]:
-        """Positions that are not flat, of one symbol or of all."""
-        for position in self.positions.values():
+        """Positions that are not flat, of one symbol or of all; in an order that outlives us."""
+        for key in sorted(self.positions):
+            position = self.positions[key]
             if position.amount and symbol in {None, position.symbol}:
                 yield position
 

@@ -14,8 +14,10 @@ from aiohttp import web
 
 from watchkeeper.paper import hand
 from watchkeeper.paper.accounts import Account
+from watchkeeper.paper.fault_plan import PlanRequest
 from watchkeeper.paper.faults import FaultRequest
 from watchkeeper.paper.front import Front
+from watchkeeper.paper.latency import LatencyRequest
 from watchkeeper.paper.model import AccountRecord, Permissions, Refused
 from watchkeeper.paper.protocol import describe
 from watchkeeper.paper.protocol.binance import errors
@@ -69,6 +71,19 @@ class Deposit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     amount: Decimal
 
 
+class Clock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /clock``: how far the venue's clock is ahead of its machine's."""
+
+    offset_ms: int
+
+
+class FundingRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /market/{symbol}/funding``: the rate, settled at once unless told not to."""
+
+    rate: Decimal
+    settle: bool = True
+
+
 class DropStreams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of ``POST /streams/drop``. Without ``account``: every websocket."""
 
@@ -114,12 +129,16 @@ class Admin:
             ("GET", r"/faults", self._faults),
             ("POST", r"/faults", self._add_fault),
             ("DELETE", r"/faults(?:/(\d+))?", self._remove_faults),
+            ("POST", r"/faults/plan", self._plan_faults),
+            ("POST", r"/clock", self._clock),
+            ("POST", r"/latency", self._latency),
             ("POST", r"/hand/([^/]+)/(order|cancel|close)", self._hand),
             ("POST", r"/market/(pause|resume)", self._pause),
             ("POST", r"/market/speed", self._speed),
             ("GET", r"/market/([^/]+)", self._market),
             ("POST", r"/market/([^/]+)/price", self._jump),
             ("POST", r"/market/([^/]+)/depth", self._depth),
+            ("POST", r"/market/([^/]+)/funding", self._funding),
             ("POST", r"/streams/drop", self._drop),
             ("POST", r"/streams/delay", self._delay),
             ("GET", r"/events", self._events),
@@ -215,6 +234,35 @@ class Admin:
         fault = self._venue.faults.add(body)
         self._log_market({"kind": "fault", "action": "add", "fault": fault})
         return {"id": fault.id}
+
+    async def _plan_faults(self, request: web.BaseRequest) -> Any:
+        body = await _body(request, PlanRequest)
+        try:
+            return self._venue.plan_faults(body)
+        except ValueError as error:
+            raise AdminError(400, str(error)) from error
+
+    async def _clock(self, request: web.BaseRequest) -> Any:
+        body = await _body(request, Clock)
+        self._venue.set_clock(body.offset_ms)
+        return {"now_ms": self._venue.now_ms(), "offset_ms": body.offset_ms}
+
+    async def _latency(self, request: web.BaseRequest) -> Any:
+        body = await _body(request, LatencyRequest)
+        if not 0 <= body.median_ms <= 60_000 or not 0 <= body.sigma <= 5:
+            raise AdminError(400, "latency: median_ms must be 0 to 60000, sigma 0 to 5")
+        self._venue.latency.set(body)
+        self._log_market({"kind": "fault", "action": "latency", "latency": body})
+        return body
+
+    async def _funding(self, request: web.BaseRequest, symbol: str) -> Any:
+        if symbol not in self._venue.funding_rates:
+            raise AdminError(404, f"no funding of {symbol!r}")
+        body = await _body(request, FundingRequest)
+        self._venue.funding_rates[symbol] = body.rate
+        if body.settle:
+            self._venue.settle_funding(symbol, body.rate)
+        return {"symbol": symbol, "rate": body.rate}
 
     async def _remove_faults(self, request: web.BaseRequest, number: str | None) -> Any:
         removed = self._venue.faults.remove(int(number) if number else None)

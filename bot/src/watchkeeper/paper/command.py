@@ -51,6 +51,9 @@ The admin API, with an example of each call, is in docs/paper-venue.md.
 # A request that a fault holds open is not waited for.
 _SHUTDOWN_S = 0.2
 
+# How often it is looked for faults that begin, countdowns that ran out, and the like.
+_DUE_S = 0.05
+
 
 class OptionError(Exception):
     """An option cannot be used; the text begins with its name."""
@@ -206,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bars = None if options.walk is not None else read_bars(options.bars)
         seed = options.walk if options.walk is not None else options.seed
         files = _prepare_state(options.state)
-        venue = Venue(options.state, bars=bars, seed=seed)
+        venue = Venue(options.state, bars=bars, seed=seed, latency_ms=options.latency_ms)
     except MarketError as error:
         return _fail(f"--bars: {error}")
     except StoreError as error:
@@ -270,12 +273,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    front = Front(
-        venue,
-        latency_ms=options.latency_ms,
-        weight_limit=options.weight_limit,
-        cost_limited=options.cost_limit,
-    )
+    front = Front(venue, weight_limit=options.weight_limit, cost_limited=options.cost_limit)
     wire = _runner(web.Server(front.handle, access_log=None))
     control = _runner(web.Server(admin.Admin(venue, front).handle, access_log=None))
     await wire.setup()
@@ -290,6 +288,7 @@ async def _serve(
         tasks = [
             asyncio.create_task(_move_market(venue)),
             asyncio.create_task(_each_second(venue, front)),
+            asyncio.create_task(_pass_time(venue)),
         ]
         ended = asyncio.create_task(stopping.wait())
         await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
@@ -361,6 +360,12 @@ async def _move_market(venue: Venue) -> None:
             await asyncio.sleep(min(wait, 1.0))
             due = min(due, loop.time() + venue.tick_interval_s)
         await asyncio.sleep(0)
+
+
+async def _pass_time(venue: Venue) -> None:
+    while True:
+        await asyncio.sleep(_DUE_S)
+        venue.pass_time()
 
 
 async def _each_second(venue: Venue, front: Front) -> None:

@@ -14,7 +14,8 @@ Codes* (developers.binance.com, derivatives, USDⓈ-M futures) and its leverage 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 
 from watchkeeper.paper import settings
@@ -68,6 +69,20 @@ class Engine:
         """What changed since this was last asked."""
         changes, self._ledger.changes = self._ledger.changes, []
         return changes
+
+    @property
+    def next_ids(self) -> tuple[int, int]:
+        """The ids that the next order and the next conditional order will have."""
+        return self._ledger.next_order_id, self._ledger.next_algo_id
+
+    @contextmanager
+    def ghosts(self) -> Iterator[None]:
+        """Orders placed inside get an id and are in no book: acknowledged, never there."""
+        self._ledger.ghostly = True
+        try:
+            yield
+        finally:
+            self._ledger.ghostly = False
 
     # -- accounts -----------------------------------------------------------------------------
 
@@ -148,7 +163,8 @@ class Engine:
         """
         order = self.check(account, request)
         self._ledger.open_order(account, order)
-        self._matching.work(account, order)
+        if order.order_id in account.orders:
+            self._matching.work(account, order)
         return order
 
     def check(self, account: Account, request: NewOrder) -> Order:

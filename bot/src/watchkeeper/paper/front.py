@@ -16,19 +16,12 @@ from watchkeeper.paper.service import Venue
 class Front:
     """The handler of every request to any of the venues' names, and all their websockets."""
 
-    def __init__(
-        self, venue: Venue, *, latency_ms: int, weight_limit: int, cost_limited: bool
-    ) -> None:
+    def __init__(self, venue: Venue, *, weight_limit: int, cost_limited: bool) -> None:
         self._venue = venue
-        latency_s = latency_ms / 2000
-        self._binance_streams = BinanceStreams(venue, latency_s)
-        self._kraken_streams = KrakenStreams(venue, latency_s)
-        self._binance = BinanceServer(
-            venue, self._binance_streams, latency_ms=latency_ms, weight_limit=weight_limit
-        )
-        self._kraken = KrakenServer(
-            venue, self._kraken_streams, latency_ms=latency_ms, limited=cost_limited
-        )
+        self._binance_streams = BinanceStreams(venue)
+        self._kraken_streams = KrakenStreams(venue)
+        self._binance = BinanceServer(venue, self._binance_streams, weight_limit=weight_limit)
+        self._kraken = KrakenServer(venue, self._kraken_streams, limited=cost_limited)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         name = request.host.partition(":")[0]

@@ -54,6 +54,7 @@ class Ledger:
         self.next_order_id = FIRST_ORDER_ID
         self.next_algo_id = FIRST_ALGO_ID
         self.next_tran_id = FIRST_TRAN_ID
+        self.ghostly = False  # what is opened gets an id, and is in no book
         self.next_trade_id = dict.fromkeys(rules, FIRST_TRADE_ID)
 
     def restore(
@@ -167,6 +168,8 @@ class Ledger:
         self.next_order_id += 1
         order.client_id = order.client_id or f"auto-{order.order_id}"
         order.created_ms = order.updated_ms = self.now_ms()
+        if self.ghostly:
+            return
         account.add_order(order)
         self.orders[order.symbol][order.order_id] = order
         self.order_changed(order, "NEW")
@@ -198,6 +201,8 @@ class Ledger:
         self.next_algo_id += 1
         algo.client_id = algo.client_id or f"auto-{algo.algo_id}"
         algo.created_ms = algo.updated_ms = self.now_ms()
+        if self.ghostly:
+            return
         account.add_algo(algo)
         self.algos[algo.symbol][algo.algo_id] = algo
         self.algo_changed(algo)

@@ -105,6 +105,7 @@ class Cursor(msgspec.Struct, kw_only=True):
     last: Decimal = Decimal(0)
     mark: Decimal = Decimal(0)
     depth: Decimal = Decimal(1)
+    updates: int = 0  # ticks ever given
 
 
 class Tick(NamedTuple):
@@ -146,6 +147,7 @@ class SymbolMarket:
     def step(self, now_ms: int) -> Tick:
         """Move on by one tick."""
         cursor = self.cursor
+        cursor.updates += 1
         cursor.tick += 1
         if cursor.tick >= len(self._path):
             cursor.previous_close = self._bar.close
@@ -161,6 +163,7 @@ class SymbolMarket:
         """Trade at ``price`` now; later ticks go on from there."""
         cursor = self.cursor
         raw = self._path[max(cursor.tick, 0)]
+        cursor.updates += 1
         cursor.shift = price / raw
         cursor.last = round_to(price, self.rules.tick)
         cursor.mark = mark if mark is not None else cursor.last
@@ -175,6 +178,7 @@ class SymbolMarket:
             mark=cursor.mark,
             depth=cursor.depth,
             time_ms=now_ms,
+            update_id=cursor.updates,
         )
 
     def _open_bar(self) -> tuple[Bar, list[Decimal]]:

@@ -268,3 +268,4 @@ class Quote(msgspec.Struct, frozen=True):
     mark: Decimal
     depth: Decimal
     time_ms: int = 0
+    update_id: int = 0  # counts the symbol's ticks

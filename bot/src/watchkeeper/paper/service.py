@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 import msgspec
@@ -18,15 +18,21 @@ from watchkeeper.paper import events
 from watchkeeper.paper.accounts import Account
 from watchkeeper.paper.changes import Change, account_of
 from watchkeeper.paper.engine import Engine
+from watchkeeper.paper.fault_plan import Plan, PlanRequest, plan
 from watchkeeper.paper.faults import Faults
+from watchkeeper.paper.latency import Latency
 from watchkeeper.paper.market import TICKS_PER_BAR, Bar, Candles, Market, Tick
 from watchkeeper.paper.model import AccountRecord, Quote
 from watchkeeper.paper.protocol.kraken.rules import KRAKEN_RULES
 from watchkeeper.paper.rules import RULES
 from watchkeeper.paper.store import Event, Store
+from watchkeeper.paper.views import Views
 
 LISTEN_KEY_MS = 60 * 60_000
 ALL_RULES = RULES | KRAKEN_RULES
+FUNDING_MS = 8 * 60 * 60_000
+FUNDING_RATE = Decimal("0.0001")
+_TRADES = 1000  # public trades that are remembered, for each symbol
 
 _encode = msgspec.json.Encoder().encode
 
@@ -34,6 +40,25 @@ _encode = msgspec.json.Encoder().encode
 def wall_clock_ms() -> int:
     """The venue's time is the wall clock of its machine."""
     return time.time_ns() // 1_000_000
+
+
+class PublicTrade(NamedTuple):
+    """A trade of the market. ``seller`` took: the buyer was the maker."""
+
+    id: int
+    price: Decimal
+    quantity: Decimal
+    time_ms: int
+    buyer_is_maker: bool
+
+
+class Funding(NamedTuple):
+    """A settlement that was."""
+
+    symbol: str
+    rate: Decimal
+    mark: Decimal
+    time_ms: int
 
 
 class Venue:
@@ -50,16 +75,24 @@ class Venue:
         bars: Sequence[Bar] | None,
         seed: int,
         now_ms: Callable[[], int] = wall_clock_ms,
+        latency_ms: float = 0,
     ) -> None:
         """Open or continue the venue kept in ``state``. ``bars`` None: walk all symbols.
+
+        ``latency_ms``: of a round trip.
 
         Raises:
             StoreError: the state cannot be used.
         """
-        self.now_ms = now_ms
+        self.wall_ms = now_ms
+        self.clock_offset_ms = 0
         self.store = Store(state / "venue.db")
-        self.engine = Engine(now_ms, ALL_RULES)
+        self.engine = Engine(self.now_ms, ALL_RULES)
+        self.latency = Latency(latency_ms)
+        self.views = Views(self.engine, self.now_ms)
         self.faults = Faults()
+        self.faults.on_arm.append(self.views.armed)
+        self._clock_steps: list[tuple[float, int]] = []  # (when by the monotonic clock, offset)
         self.candles = Candles()
         self.misses: Counter[str] = Counter()
         self.speed = 60.0
@@ -83,7 +116,11 @@ class Venue:
         )
         for account in self.engine.accounts.values():
             self._index_keys(account)
-        now = now_ms()
+        now = self.now_ms()
+        self.trades = {symbol: deque[PublicTrade](maxlen=_TRADES) for symbol in self.engine.rules}
+        self.funding_rates = dict.fromkeys(RULES, FUNDING_RATE)
+        self.fundings: deque[Funding] = deque(maxlen=_TRADES)
+        self._funded = now // FUNDING_MS
         known = self.store.candles()
         for symbol, open_ms, candle in known:
             self.candles.load(symbol, open_ms, candle)
@@ -99,6 +136,52 @@ class Venue:
         self.store.close()
 
     # -- time and prices --------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """The venue's clock."""
+        return self.wall_ms() + self.clock_offset_ms
+
+    def set_clock(self, offset_ms: int) -> None:
+        """The venue's clock differs from its machine's by so much from now on."""
+        self.clock_offset_ms = offset_ms
+        self.log([("", {"kind": "fault", "action": "clock", "offset_ms": offset_ms})])
+
+    def plan_faults(self, request: PlanRequest) -> Plan:
+        """Arm what a seed stands for, beginning now.
+
+        Raises:
+            ValueError: a kind of fault that there is not.
+        """
+        planned = plan(request)
+        now_s = time.monotonic()
+        fields = {"kind": "fault", "action": "plan", "plan": request}
+        self.log([("", fields)])
+        for fault in planned.faults:
+            self.faults.add(fault)
+        self._clock_steps += [(now_s + step.after_s, step.offset_ms) for step in planned.clock]
+        return planned
+
+    def pass_time(self) -> None:
+        """Do what is due: faults that begin, clock steps, countdowns, expired orders, funding."""
+        self.faults.pass_time()
+        now_s = time.monotonic()
+        for step in [step for step in self._clock_steps if step[0] <= now_s]:
+            self._clock_steps.remove(step)
+            self.set_clock(step[1])
+        self.engine.pass_time()
+        period = self.now_ms() // FUNDING_MS
+        if period > self._funded:
+            self._funded = period
+            for symbol, rate in self.funding_rates.items():
+                self.settle_funding(symbol, rate)
+        self.log([])
+
+    def settle_funding(self, symbol: str, rate: Decimal) -> None:
+        """Let longs pay shorts by ``rate``, or, negative, the other way."""
+        funding = Funding(symbol, rate, self.quote(symbol).mark, self.now_ms())
+        self.fundings.append(funding)
+        self.engine.fund(symbol, rate)
+        self.log([("", {"kind": "market", "symbol": symbol, "funding": rate})])
 
     @property
     def tick_interval_s(self) -> float:
@@ -136,6 +219,10 @@ class Venue:
         now = self.now_ms()
         candles: list[tuple[str, int, list[Decimal]]] = []
         for tick in ticks:
+            last = self.trades[tick.symbol]
+            fell = bool(last) and tick.quote.last < last[-1].price
+            quantity = max(tick.volume, self.engine.rules[tick.symbol].min_quantity)
+            last.append(PublicTrade(tick.quote.update_id, tick.quote.last, quantity, now, fell))
             self.engine.tick(tick.symbol, tick.quote)
             candles.append(self.candles.add(tick.symbol, tick.quote.last, tick.volume, now))
         self.log(head, with_market=True, candles=candles)

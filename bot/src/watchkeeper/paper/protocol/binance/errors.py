@@ -143,6 +143,20 @@ def invalid_path(method: str, path: str) -> ApiError:
     return ApiError(-5000, f"Path {path}, Method {method} is invalid", 404)
 
 
+def banned(until_ms: int) -> ApiError:
+    return ApiError(
+        -1003,
+        f"Way too many requests; IP banned until {until_ms}. Please use the websocket for live "
+        "updates to avoid bans.",
+        418,
+    )
+
+
+def too_many_orders(limit: str) -> ApiError:
+    """``limit``: as in "300 orders per 10 SECONDS"."""
+    return ApiError(-1015, f"Too many new orders; current limit is {limit}.", 429)
+
+
 NO_API_KEY = ApiError(-2014, "API-key format invalid.", 401)
 REJECTED_KEY = ApiError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
 BAD_SIGNATURE = ApiError(-1022, "Signature for this request is not valid.")

@@ -9,7 +9,7 @@ from watchkeeper.paper.protocol.binance import errors, wire
 from watchkeeper.paper.protocol.binance import params as p
 from watchkeeper.paper.protocol.binance.params import Params
 from watchkeeper.paper.rules import RULES
-from watchkeeper.paper.service import Venue
+from watchkeeper.paper.service import FUNDING_MS, Venue
 
 INTERVALS_MS = {
     "1m": 60_000,
@@ -24,6 +24,8 @@ INTERVALS_MS = {
     "8h": 28_800_000,
     "12h": 43_200_000,
     "1d": 86_400_000,
+    "3d": 259_200_000,
+    "1w": 604_800_000,
 }
 
 
@@ -48,9 +50,15 @@ def depth(venue: Venue, account: Account, params: Params) -> Any:
     symbol = p.symbol(params)
     limit = p.integer(params, "limit", 500) or 500
     quote = venue.quote(symbol)
-    bids, asks = wire.book_levels(quote, RULES[symbol], min(limit, 20))
+    bids, asks = wire.book_levels(quote, RULES[symbol], min(limit, wire.BOOK_LEVELS))
     now = venue.now_ms()
-    return {"lastUpdateId": now, "E": now, "T": quote.time_ms, "bids": bids, "asks": asks}
+    return {
+        "lastUpdateId": quote.update_id,
+        "E": now,
+        "T": quote.time_ms,
+        "bids": bids,
+        "asks": asks,
+    }
 
 
 def trades(venue: Venue, account: Account, params: Params) -> Any:
@@ -158,7 +166,7 @@ def book_ticker(venue: Venue, account: Account, params: Params) -> Any:
                 "askPrice": f"{quote.ask:.{rules.price_precision}f}",
                 "askQty": f"{quote.depth:.{rules.quantity_precision}f}",
                 "time": quote.time_ms,
-                "lastUpdateId": quote.time_ms,
+                "lastUpdateId": quote.update_id,
             }
         )
     return rows[0] if params.get("symbol") else rows
@@ -172,9 +180,9 @@ def premium_index(venue: Venue, account: Account, params: Params) -> Any:
             "markPrice": wire.amount(venue.quote(symbol).mark),
             "indexPrice": wire.amount(venue.quote(symbol).last),
             "estimatedSettlePrice": wire.amount(venue.quote(symbol).last),
-            "lastFundingRate": "0.00010000",
+            "lastFundingRate": f"{venue.funding_rates[symbol]:.8f}",
             "interestRate": "0.00010000",
-            "nextFundingTime": (now // 28_800_000 + 1) * 28_800_000,
+            "nextFundingTime": (now // FUNDING_MS + 1) * FUNDING_MS,
             "time": now,
         }
         for symbol in p.symbols(params)

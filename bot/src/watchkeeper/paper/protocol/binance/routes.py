@@ -20,7 +20,7 @@ Security = Literal["none", "key", "signed"]
 class Route(NamedTuple):
     """``weight`` of one call; ``weight_all`` of one without a symbol, where that differs.
 
-    Synchronous, so that each call is atomic.
+    ``orders``: how many new orders a call counts for. Synchronous, so that each is atomic.
     """
 
     call: Callable[[Venue, Account, Params], Any]
@@ -28,6 +28,7 @@ class Route(NamedTuple):
     security: Security = "signed"
     weight_all: int = 0
     trades: bool = False
+    orders: int = 0
 
 
 ROUTES: dict[tuple[str, str], Route] = {
@@ -69,7 +70,7 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/sapi/v1/capital/config/getall"): Route(sapi.coins, 10),
     ("GET", "/sapi/v1/margin/allPairs"): Route(sapi.margin_pairs),
     ("GET", "/sapi/v1/margin/isolated/allPairs"): Route(sapi.margin_pairs),
-    ("POST", "/fapi/v1/order"): Route(orders.new_order, 0, trades=True),
+    ("POST", "/fapi/v1/order"): Route(orders.new_order, 0, trades=True, orders=1),
     ("GET", "/fapi/v1/order"): Route(orders.query_order),
     ("DELETE", "/fapi/v1/order"): Route(orders.cancel_order, trades=True),
     ("DELETE", "/fapi/v1/allOpenOrders"): Route(orders.cancel_all_orders, trades=True),
@@ -77,7 +78,7 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/fapi/v1/openOrders"): Route(orders.open_orders, 1, weight_all=40),
     ("GET", "/fapi/v1/allOrders"): Route(orders.all_orders, 5),
     ("GET", "/fapi/v1/userTrades"): Route(orders.user_trades, 5),
-    ("POST", "/fapi/v1/algoOrder"): Route(algos.new_algo_order, 0, trades=True),
+    ("POST", "/fapi/v1/algoOrder"): Route(algos.new_algo_order, 0, trades=True, orders=1),
     ("GET", "/fapi/v1/algoOrder"): Route(algos.query_algo_order),
     ("DELETE", "/fapi/v1/algoOrder"): Route(algos.cancel_algo_order, trades=True),
     ("DELETE", "/fapi/v1/algoOpenOrders"): Route(algos.cancel_all_algo_orders, trades=True),

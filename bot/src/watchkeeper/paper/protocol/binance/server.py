@@ -16,54 +16,37 @@ from aiohttp import web
 
 from watchkeeper.paper import events
 from watchkeeper.paper.accounts import Account
-from watchkeeper.paper.faults import Fault
+from watchkeeper.paper.faults import Effect, Fault, alter
 from watchkeeper.paper.model import ZERO, AccountRecord, Refused
 from watchkeeper.paper.protocol.binance import errors
 from watchkeeper.paper.protocol.binance.errors import ApiError
+from watchkeeper.paper.protocol.binance.limits import Limits, Use
 from watchkeeper.paper.protocol.binance.routes import ROUTES, Route
 from watchkeeper.paper.protocol.binance.streams import Streams, is_stream_path
 from watchkeeper.paper.service import Venue
 
 _CLIENT_ID_NAMES = ("newClientOrderId", "clientAlgoId", "origClientOrderId")
 _DEFAULT_RECV_WINDOW_MS = 5000
+_NOT_EXECUTED = frozenset({"lost_before", "respond", "maintenance", "ban", "gone"})
+
+# General Info, "HTTP Return Codes", 503 B: this text means that the request failed for certain.
+MAINTENANCE = b"Service Unavailable."
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Weights:
-    """Request weight used in the current minute, per client address."""
-
-    def __init__(self, limit: int) -> None:
-        """``limit`` 0: weight is counted and reported, never refused."""
-        self._limit = limit
-        self._minute = 0
-        self._used: dict[str, int] = {}
-
-    def use(self, address: str, weight: int, now_ms: int) -> tuple[int, bool]:
-        """Returns the weight used up to now and whether it is over the limit."""
-        minute = now_ms // 60_000
-        if minute != self._minute:
-            self._minute = minute
-            self._used.clear()
-        used = self._used.get(address, 0) + weight
-        self._used[address] = used
-        return used, bool(self._limit) and used > self._limit
 
 
 class Server:
     """The handler of every request to the venue's host names."""
 
-    def __init__(
-        self, venue: Venue, streams: Streams, *, latency_ms: int, weight_limit: int
-    ) -> None:
+    def __init__(self, venue: Venue, streams: Streams, *, weight_limit: int) -> None:
         self._venue = venue
         self._streams = streams
-        self._latency_s = latency_ms / 1000
-        self._weights = Weights(weight_limit)
+        self._limits = Limits(weight_limit)
         self._nobody = Account(AccountRecord(alias="", api_key="", api_secret="", wallet=ZERO))
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, by the rules or by a fault."""
+        venue = self._venue
         path, _, query = request.raw_path.partition("?")
         method = request.method
         if method == "GET" and is_stream_path(path):
@@ -73,53 +56,58 @@ class Server:
         if body:
             params.update(parse(body))
         key = request.headers.get("X-MBX-APIKEY", "")
-        account = self._venue.account_of_key(key, "binanceusdm")
+        account = venue.account_of_key(key, "binanceusdm")
         client_id = ""
         for name in _CLIENT_ID_NAMES:
             if name in params:
                 client_id = params[name]
                 break
         alias = account.alias if account is not None else ""
-        fault = self._venue.faults.take(method, path, alias, client_id, params)
+        fault = venue.faults.take(method, path, alias, client_id, params)
+        kind = fault.effect.kind if fault is not None else None
 
-        if self._latency_s:
-            await asyncio.sleep(self._latency_s / 2)
+        if wait_s := venue.latency.one_way_s():
+            await asyncio.sleep(wait_s)
         if fault is not None:
-            if fault.effect.kind in {"lost_before", "respond"}:
+            if kind in _NOT_EXECUTED:
                 return await self._not_executed(
                     request, fault, alias, method, path, params, client_id
                 )
-            if fault.effect.kind == "delay" and fault.effect.when == "before":
+            if kind == "delay" and fault.effect.when == "before":
                 await asyncio.sleep(fault.effect.delay_s)
 
         route = ROUTES.get((method, path))
-        weight = _weight(route, params)
-        used, over = self._weights.use(request.remote or "", weight, self._venue.now_ms())
-        status, code, answer = self._answer(request, route, account, params, query, body, over=over)
+        now = venue.now_ms()
+        use = self._limits.use(request.remote or "", _weight(route, params), now)
+        status, code, answer = self._answer(
+            request, route, account, params, query, body, use=use, fault=fault
+        )
         if route is None:
-            self._venue.misses[f"{method} {path}"] += 1
-        lost = fault is not None and fault.effect.kind == "lost_after"
+            venue.misses[f"{method} {path}"] += 1
         entry = events.request(
             method,
             path,
             params,
             client_id=client_id,
-            status=None if lost else status,
+            status=None if kind == "lost_after" else status,
             code=code,
             fault=fault,
         )
-        self._venue.log([(alias, entry)])
+        venue.log([(alias, entry)])
 
         if fault is not None:
-            if lost:
+            if kind == "lost_after":
                 return await _lose(request, fault.effect.hold_s)
-            if fault.effect.when == "after":
+            if kind == "delay" and fault.effect.when == "after":
                 await asyncio.sleep(fault.effect.delay_s)
-        if self._latency_s:
-            await asyncio.sleep(self._latency_s / 2)
-        headers = {"Content-Type": "application/json", "X-MBX-USED-WEIGHT-1M": str(used)}
-        if status == 429:
-            headers["Retry-After"] = str(60 - self._venue.now_ms() // 1000 % 60)
+        if wait_s := venue.latency.one_way_s():
+            await asyncio.sleep(wait_s)
+        headers = {"Content-Type": "application/json", "X-MBX-USED-WEIGHT-1M": str(use.used)}
+        if status in {418, 429}:
+            until = use.banned_until_ms or (now // 60_000 + 1) * 60_000
+            headers["Retry-After"] = str(max((until - now + 999) // 1000, 1))
+        elif route is not None and route.orders:
+            headers |= self._limits.order_headers(alias, now)
         return web.Response(body=answer, status=status, headers=headers)
 
     def _answer(
@@ -131,18 +119,32 @@ class Server:
         query: str,
         body: str,
         *,
-        over: bool,
+        use: Use,
+        fault: Fault | None,
     ) -> tuple[int, int | None, bytes]:
         """Status, error code and body; what it changed waits to be logged."""
+        venue = self._venue
         try:
-            if over:
+            if use.banned_until_ms:
+                raise errors.banned(use.banned_until_ms)
+            if use.over:
                 raise errors.TOO_MANY_REQUESTS
             if route is None:
                 raise errors.invalid_path(request.method, request.path)
             owner = self._nobody
             if route.security != "none":
                 owner = self._authenticate(request, route, account, params, query, body)
-            return 200, None, _encode(route.call(self._venue, owner, params))
+                if request.method == "GET":
+                    owner = venue.views.seen(owner, fault)
+            if route.orders:
+                broken = self._limits.count_orders(owner.alias, venue.now_ms(), route.orders)
+                if broken is not None:
+                    raise errors.too_many_orders(broken)
+            with venue.views.around(fault):
+                answer = route.call(venue, owner, params)
+            if fault is not None and fault.effect.kind == "alter":
+                answer = alter(answer, fault.effect.set)
+            return 200, None, _encode(answer)
         except Refused as refused:
             error = errors.from_refusal(refused)
         except ApiError as api_error:
@@ -198,20 +200,40 @@ class Server:
         client_id: str,
     ) -> web.StreamResponse:
         effect = fault.effect
-        status = effect.status if effect.kind == "respond" else None
+        status: int | None = None
+        headers = {"Content-Type": "application/json", **effect.headers}
+        answer = b""
+        if effect.kind != "lost_before":
+            status, code, answer = self._refusal(request, effect, headers)
+        else:
+            code = None
         entry = events.request(
-            method, path, params, client_id=client_id, status=status, code=None, fault=fault
+            method, path, params, client_id=client_id, status=status, code=code, fault=fault
         )
         self._venue.log([(alias, entry)])
-        if effect.kind == "lost_before":
+        if status is None:
             return await _lose(request, effect.hold_s)
-        text: Any = effect.body
-        answer = text.encode() if isinstance(text, str) else _encode(text)
-        return web.Response(
-            body=answer,
-            status=effect.status,
-            headers={"Content-Type": "application/json", **effect.headers},
-        )
+        return web.Response(body=answer, status=status, headers=headers)
+
+    def _refusal(
+        self, request: web.BaseRequest, effect: Effect, headers: dict[str, str]
+    ) -> tuple[int, int | None, bytes]:
+        """Status, code and body of a request that a fault answers; ``headers`` may be added to."""
+        if effect.kind == "respond":
+            text: Any = effect.body
+            return effect.status, None, text.encode() if isinstance(text, str) else _encode(text)
+        if effect.kind == "maintenance":
+            headers["Content-Type"] = "text/plain"
+            return 503, None, MAINTENANCE
+        if effect.kind == "gone":
+            error = errors.invalid_path(request.method, request.path)
+        else:
+            until = self._venue.now_ms() + int(effect.lasts_s * 1000)
+            self._limits.ban(request.remote or "", until)
+            headers["Retry-After"] = str(max(int(effect.lasts_s), 1))
+            error = errors.banned(until)
+        body = _encode({"code": error.code, "msg": error.message})
+        return error.status, error.code, body
 
 
 def parse(text: str) -> dict[str, str]:

@@ -24,6 +24,8 @@ from watchkeeper.paper.rules import RULES, Rules
 
 Json = dict[str, Any]
 
+BOOK_LEVELS = 20  # of the synthetic book on each side
+
 
 def amount(value: Decimal, decimals: int = 8) -> str:
     return f"{value:.{decimals}f}"

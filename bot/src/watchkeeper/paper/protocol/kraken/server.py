@@ -18,7 +18,7 @@ from aiohttp import web
 
 from watchkeeper.paper import events
 from watchkeeper.paper.accounts import Account
-from watchkeeper.paper.faults import Fault
+from watchkeeper.paper.faults import Fault, alter
 from watchkeeper.paper.model import ZERO, AccountRecord
 from watchkeeper.paper.protocol.kraken import errors, rest, wire
 from watchkeeper.paper.protocol.kraken.params import Params
@@ -33,6 +33,14 @@ _CLIENT_ID_NAMES = ("cliOrdId", "cliOrdIds")
 _TRADING_WINDOW_MS = 10_000
 _HISTORY_WINDOW_MS = 600_000
 _NONCE_WINDOW_MS = 10_000  # "tolerates nonces that are out of order for a brief period of time"
+
+_NOT_EXECUTED = frozenset({"lost_before", "respond", "maintenance", "ban", "gone"})
+# How the venue itself words what a fault stands for: (HTTP status, error).
+_FAULT_ANSWERS = {
+    "maintenance": (503, "Unavailable"),
+    "ban": (429, "apiLimitExceeded"),
+    "gone": (404, "notFound"),
+}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -108,11 +116,10 @@ class Asked(NamedTuple):
 class Server:
     """The handler of every request to the venue's host names."""
 
-    def __init__(self, venue: Venue, streams: Streams, *, latency_ms: int, limited: bool) -> None:
+    def __init__(self, venue: Venue, streams: Streams, *, limited: bool) -> None:
         """``limited`` False: no request is refused for its cost."""
         self._venue = venue
         self._streams = streams
-        self._latency_s = latency_ms / 1000
         self._trading = Budget(TRADING_BUDGET if limited else 0, _TRADING_WINDOW_MS)
         self._history = Budget(HISTORY_BUDGET if limited else 0, _HISTORY_WINDOW_MS)
         self._nonces = Nonces()
@@ -128,23 +135,23 @@ class Server:
         fault = self._venue.faults.take(
             asked.method, path, asked.alias, asked.client_id, _for_faults(asked.params)
         )
-        if self._latency_s:
-            await asyncio.sleep(self._latency_s / 2)
+        if wait_s := self._venue.latency.one_way_s():
+            await asyncio.sleep(wait_s)
         if fault is not None:
-            if fault.effect.kind in {"lost_before", "respond"}:
+            if fault.effect.kind in _NOT_EXECUTED:
                 return await self._not_executed(request, asked, fault)
             if fault.effect.kind == "delay" and fault.effect.when == "before":
                 await asyncio.sleep(fault.effect.delay_s)
-        status, code, answer = self._answer(request, asked)
+        status, code, answer = self._answer(request, asked, fault)
         lost = fault is not None and fault.effect.kind == "lost_after"
         self._log(asked, None if lost else status, code, fault)
         if fault is not None:
             if lost:
                 return await _lose(request, fault.effect.hold_s)
-            if fault.effect.when == "after":
+            if fault.effect.kind == "delay" and fault.effect.when == "after":
                 await asyncio.sleep(fault.effect.delay_s)
-        if self._latency_s:
-            await asyncio.sleep(self._latency_s / 2)
+        if wait_s := self._venue.latency.one_way_s():
+            await asyncio.sleep(wait_s)
         return web.Response(
             body=answer, status=status, headers={"Content-Type": "application/json"}
         )
@@ -155,7 +162,9 @@ class Server:
         account = self._venue.account_of_key(request.headers.get("APIKey", ""), VENUE)
         return Asked(request.method, path, query, body, params, account, client_id)
 
-    def _answer(self, request: web.BaseRequest, asked: Asked) -> tuple[int, str | None, bytes]:
+    def _answer(
+        self, request: web.BaseRequest, asked: Asked, fault: Fault | None
+    ) -> tuple[int, str | None, bytes]:
         """Status, error and body; what it changed waits to be logged."""
         now = wire.iso(self._venue.now_ms())
         failed: dict[str, Any] = {"result": "error", "serverTime": now}
@@ -170,7 +179,12 @@ class Server:
                 owner = self._authenticate(request, asked, found.route)
                 self._spend(asked, found.route)
             self._in_time(asked.params)
-            answer = found.route.call(self._venue, owner, asked.params)
+            if found.route.private and asked.method == "GET":
+                owner = self._venue.views.seen(owner, fault)
+            with self._venue.views.around(fault):
+                answer = found.route.call(self._venue, owner, asked.params)
+            if fault is not None and fault.effect.kind == "alter":
+                answer = alter(answer, fault.effect.set)
         except errors.ApiError as error:
             return error.status, error.name, _encode(failed | {"error": error.name})
         except errors.BadRequest as error:
@@ -212,13 +226,17 @@ class Server:
         self, request: web.BaseRequest, asked: Asked, fault: Fault
     ) -> web.StreamResponse:
         effect = fault.effect
-        self._log(asked, effect.status if effect.kind == "respond" else None, None, fault)
         if effect.kind == "lost_before":
+            self._log(asked, None, None, fault)
             return await _lose(request, effect.hold_s)
         text: Any = effect.body
+        status, code = _FAULT_ANSWERS.get(effect.kind, (effect.status, None))
+        if code is not None:
+            text = {"result": "error", "error": code}
+        self._log(asked, status, code, fault)
         return web.Response(
             body=text.encode() if isinstance(text, str) else _encode(text),
-            status=effect.status,
+            status=status,
             headers={"Content-Type": "application/json", **effect.headers},
         )
 

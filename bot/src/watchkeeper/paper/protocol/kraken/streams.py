@@ -32,6 +32,7 @@ from watchkeeper.paper.changes import (
     RecordChanged,
     account_of,
 )
+from watchkeeper.paper.faults import Fault
 from watchkeeper.paper.market import Tick
 from watchkeeper.paper.protocol.kraken import frames, ids
 from watchkeeper.paper.protocol.kraken.rules import KRAKEN_RULES, VENUE
@@ -50,8 +51,8 @@ _encode = msgspec.json.Encoder().encode
 class Connection(websocket.Connection):
     """One websocket, what it is subscribed to and which of its private feeds are live."""
 
-    def __init__(self, *, latency_s: float) -> None:
-        super().__init__(latency_s=latency_s)
+    def __init__(self, venue: Venue) -> None:
+        super().__init__(venue.faults, venue.latency)
         self.challenges: dict[str, str] = {}  # by API key
         self.products: dict[str, set[str]] = {}  # by public feed
         self.private: set[str] = set()
@@ -61,7 +62,12 @@ class Connection(websocket.Connection):
         self._seq: Counter[str] = Counter()
 
     def send(self, message: frames.Json) -> None:
-        self.push_text(_encode(message).decode())
+        text = _encode(message).decode()
+        feed = message.get("feed", "")
+        if not feed or "event" in message:  # an answer, which no fault touches
+            self.push_text(text)
+        else:
+            self.push(text, symbol=message.get("product_id", ""), event=feed, stream=feed)
 
     def next_seq(self, feed: str) -> int:
         self._seq[feed] += 1
@@ -77,20 +83,22 @@ class Connection(websocket.Connection):
 class Streams:
     """All websockets of the venue."""
 
-    def __init__(self, venue: Venue, latency_s: float) -> None:
+    def __init__(self, venue: Venue) -> None:
         self._venue = venue
-        self._latency_s = latency_s
         self._connections: set[Connection] = set()
         self._trades: Counter[str] = Counter()
         self._books: dict[str, frames.Book] = {}
         venue.on_change.append(self._changed)
         venue.on_tick.append(self._ticked)
+        venue.faults.on_arm.append(self._armed)
 
     # -- serving ----------------------------------------------------------------------------------
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a websocket handshake and live as long as the connection does."""
-        connection = Connection(latency_s=self._latency_s)
+        if self._venue.faults.live("maintenance"):
+            return web.Response(status=503)
+        connection = Connection(self._venue)
         await connection.socket.prepare(request)
         connection.transport = request.transport
         self._connections.add(connection)
@@ -101,6 +109,8 @@ class Streams:
             async for message in connection.socket:
                 if message.type is WSMsgType.TEXT:
                     self._control(connection, message.data)
+                elif message.type is WSMsgType.PING:
+                    await connection.pong(message.data)
         finally:
             writer.cancel()
             for task in connection.pending:
@@ -109,12 +119,16 @@ class Streams:
             self._log(connection, "close", ())
         return connection.socket
 
-    def drop(self, account: str | None) -> int:
-        """Cut connections without a closing handshake: of one account, or all of them."""
+    def drop(self, account: str | None, code: int = 0) -> int:
+        """End connections, of one account or all; ``code`` 0: without a closing handshake."""
         doomed = [c for c in self._connections if account is None or c.account == account]
         for connection in doomed:
-            connection.abort()
+            connection.close(code)
         return len(doomed)
+
+    def _armed(self, fault: Fault) -> None:
+        if fault.effect.kind in {"close", "maintenance"}:
+            self.drop(fault.match.account, fault.effect.code)
 
     async def close(self) -> None:
         await asyncio.gather(*(c.socket.close() for c in [*self._connections]))
