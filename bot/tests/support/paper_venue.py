@@ -130,14 +130,39 @@ class AdminClient:
         return self.call("POST", f"/accounts/{quote(alias)}/wallet", {"amount": amount})
 
     def fault(
-        self, kind: str, *, times: int | None = 1, match: Json | None = None, **effect: Any
+        self,
+        kind: str,
+        *,
+        times: int | None = 1,
+        match: Json | None = None,
+        chance: float = 1.0,
+        seed: int = 0,
+        after_s: float = 0.0,
+        for_s: float | None = None,
+        **effect: Any,
     ) -> int:
         """Arm a fault, by default for one request; returns its id.
 
         ``fault("lost_after", match={"method": "POST", "path": "/fapi/v1/order"}, hold_s=3)``
         """
-        body = {"match": match or {}, "effect": {"kind": kind, **effect}, "times": times}
+        body: Json = {"match": match or {}, "effect": {"kind": kind, **effect}, "times": times}
+        body |= {"chance": chance, "seed": seed, "after_s": after_s, "for_s": for_s}
         return int(self.call("POST", "/faults", body)["id"])
+
+    def plan_faults(self, seed: int, **fields: Any) -> Json:
+        """Arm what a seed stands for; returns the plan."""
+        return self.call("POST", "/faults/plan", {"seed": seed, **fields})
+
+    def clock(self, offset_ms: int) -> None:
+        """How far the venue's clock is ahead of this machine's from now on."""
+        self.call("POST", "/clock", {"offset_ms": offset_ms})
+
+    def latency(self, median_ms: float, **fields: Any) -> None:
+        self.call("POST", "/latency", {"median_ms": median_ms, **fields})
+
+    def fund(self, rate: str, symbol: str = "BTCUSDT") -> None:
+        """Settle funding now."""
+        self.call("POST", f"/market/{symbol}/funding", {"rate": rate})
 
     def faults(self) -> list[Json]:
         return list(self.call("GET", "/faults")["faults"])
