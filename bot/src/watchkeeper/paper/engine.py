@@ -23,7 +23,7 @@ from watchkeeper.paper.accounts import Account
 from watchkeeper.paper.changes import Change
 from watchkeeper.paper.checks import check_exposure, check_notional, check_side, reducing
 from watchkeeper.paper.conditional import Conditional
-from watchkeeper.paper.filters import check_band, check_price, check_quantity
+from watchkeeper.paper.filters import check_band, check_price, check_quantity, plain
 from watchkeeper.paper.ledger import Ledger
 from watchkeeper.paper.liquidation import Liquidation
 from watchkeeper.paper.margin import Margin
@@ -47,7 +47,7 @@ from watchkeeper.paper.rules import RULES, Rules
 
 GOOD_TILL_MIN_MS = 600_000  # a GTD order lives ten minutes at least
 GOOD_TILL_MAX_MS = 253_402_300_799_000  # 31 December 9999
-COUNTDOWN_MIN_MS = 5_000
+MAX_AMENDMENTS = 10_000
 COUNTDOWN = "countdown"  # why an order ended
 
 
@@ -262,12 +262,15 @@ class Engine:
             raise Refused(Reason.NOT_AMENDABLE)
         if (quantity, price) == (order.quantity, order.price):
             raise Refused(Reason.NOTHING_TO_AMEND)
+        if len(order.amendments) >= MAX_AMENDMENTS:
+            raise Refused(Reason.AMEND_LIMIT)
         quote = self.quotes[symbol]
         check_quantity(rules, quantity, market=False)
         check_price(rules, price)
         check_band(rules, quote, side, price)
         if not order.reduce_only:
-            check_notional(rules.min_notional, quantity * price)
+            if quantity * price < rules.min_notional:
+                raise Refused(Reason.AMEND_NOTIONAL, plain(rules.min_notional))
             more = (quantity - order.filled) * price - order.remaining * order.price
             if more > 0:
                 check_exposure(
@@ -400,9 +403,10 @@ class Engine:
         self._liquidation.tick(symbol)
 
     def set_countdown(self, account: Account, symbol: str, countdown_ms: int) -> None:
-        """Cancel all the symbol's orders, on both lists, unless set anew before; 0 stops it.
+        """Cancel all the symbol's regular orders unless set anew before; 0 stops it.
 
-        ``symbol`` empty: all orders of the account. Source: page *Auto-Cancel All Open Orders*.
+        ``symbol`` empty: all orders of the account, on both lists. Source: page
+        *Auto-Cancel All Open Orders*.
         """
         if symbol:
             self._ledger.rules_of(symbol)
@@ -423,9 +427,9 @@ class Engine:
                     if symbol in {"", order.symbol}:
                         order.expire_reason = COUNTDOWN
                         self._ledger.end_order(account, order, "CANCELED")
-                for algo in [*account.open_algos.values()]:
-                    if symbol in {"", algo.symbol}:
-                        self._ledger.end_algo(account, algo, "CANCELED", COUNTDOWN)
+                # A symbol's countdown is of regular orders, like cancelling all of them.
+                for algo in [*account.open_algos.values()] if not symbol else ():
+                    self._ledger.end_algo(account, algo, "CANCELED", COUNTDOWN)
             for order in [*account.open_orders.values()]:
                 if order.good_till_ms and order.good_till_ms <= now:
                     self._ledger.end_order(account, order, "EXPIRED")

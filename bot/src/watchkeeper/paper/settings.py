@@ -80,10 +80,13 @@ def set_multi_assets(ledger: Ledger, account: Account, *, multi: bool) -> None:
     """Change the multi-assets mode (page *Change Multi-Assets Mode*); there is only USDT here.
 
     Raises:
-        Refused: MULTI_ASSETS_SAME, or MULTI_ASSETS_ISOLATED with an isolated symbol.
+        Refused: MULTI_ASSETS_SAME, MULTI_ASSETS_ORDERS, or MULTI_ASSETS_ISOLATED with an isolated
+            symbol.
     """
     if account.record.multi_assets is multi:
         raise Refused(Reason.MULTI_ASSETS_SAME)
+    if account.open_orders or account.open_algos:
+        raise Refused(Reason.MULTI_ASSETS_ORDERS)
     if multi and any(each.isolated for each in account.record.settings.values()):
         raise Refused(Reason.MULTI_ASSETS_ISOLATED)
     account.record.multi_assets = multi
@@ -97,7 +100,7 @@ def move_margin(
     Margin*).
 
     Raises:
-        Refused: NOT_ISOLATED, ISOLATED_NO_POSITION, MARGIN if there is not so much,
+        Refused: NOT_ISOLATED, ISOLATED_NO_POSITION, CROSS_MARGIN if there is not so much,
             ISOLATED_MARGIN if the position needs it.
     """
     ledger.rules_of(symbol)
@@ -107,7 +110,7 @@ def move_margin(
     if not position.amount:
         raise Refused(Reason.ISOLATED_NO_POSITION)
     if amount > ledger.margin.available(account):
-        raise Refused(Reason.MARGIN)
+        raise Refused(Reason.CROSS_MARGIN)
     if amount < 0:
         needed = ledger.margin.position_margin(account, position)
         free = position.isolated_wallet + min(ledger.margin.unrealized(position), ZERO) - needed

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
 
 from watchkeeper.paper.accounts import Account
 from watchkeeper.paper.model import Reason, Refused
@@ -108,6 +111,31 @@ def reduce_only(account: Account, params: Params) -> bool:
     if account.record.hedge and params.get("reduceOnly"):
         raise errors.not_required("reduceonly")
     return flag(params, "reduceOnly")
+
+
+def batch(params: Params, name: str) -> list[Params]:
+    """A JSON list of objects, each read as if it were a request of its own."""
+    return [
+        {key: _plain(value) for key, value in each.items()} for each in _list(params, name, dict)
+    ]
+
+
+def values(params: Params, name: str) -> list[str]:
+    """A JSON list of numbers or texts; empty if it was not sent."""
+    if not params.get(name):
+        return []
+    return [_plain(each) for each in _list(params, name, int | str)]
+
+
+def _list(params: Params, name: str, kind: Any) -> list[Any]:
+    try:
+        return msgspec.json.decode(text(params, name), type=list[kind])
+    except msgspec.DecodeError as error:
+        raise errors.invalid_parameter(name) from error
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def order_key(params: Params) -> tuple[int | None, str | None]:

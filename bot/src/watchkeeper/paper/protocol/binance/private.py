@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from watchkeeper.paper.accounts import Account
+from watchkeeper.paper.model import Reason, Refused
 from watchkeeper.paper.protocol.binance import errors, wire
 from watchkeeper.paper.protocol.binance import params as p
 from watchkeeper.paper.protocol.binance.params import Params
@@ -83,6 +84,45 @@ def set_margin_type(venue: Venue, account: Account, params: Params) -> Any:
         raise errors.invalid_parameter("marginType")
     venue.engine.set_margin_type(account, symbol, margin_type)
     return {"code": 200, "msg": "success"}
+
+
+def move_margin(venue: Venue, account: Account, params: Params) -> Any:
+    """Page *Modify Isolated Position Margin*; ``type`` 1 puts in, 2 takes out."""
+    symbol = p.symbol(params)
+    amount = p.decimal(params, "amount")
+    kind = p.text(params, "type")
+    if kind not in {"1", "2"}:
+        raise errors.invalid_parameter("type")
+    if amount <= 0:
+        raise Refused(Reason.AMOUNT_NOT_POSITIVE)
+    signed = amount if kind == "1" else -amount
+    venue.engine.move_margin(account, symbol, p.position_side(params), signed)
+    return {
+        "amount": float(amount),
+        "code": 200,
+        "msg": "Successfully modify position margin.",
+        "type": int(kind),
+    }
+
+
+def adl_quantile(venue: Venue, account: Account, params: Params) -> Any:
+    """Page *Position ADL Quantile Estimation*: of symbols with a position."""
+    sides = ("LONG", "SHORT", "HEDGE") if account.record.hedge else ("BOTH",)
+    return [
+        {"symbol": symbol, "adlQuantile": dict.fromkeys(sides, 2)}
+        for symbol in p.symbols(params)
+        if any(account.held(symbol))
+    ]
+
+
+def order_rate_limits(venue: Venue, account: Account, params: Params) -> Any:
+    """Page *Query User Rate Limit*."""
+    return [limit for limit in wire.RATE_LIMITS if limit["rateLimitType"] == "ORDERS"]
+
+
+def fee_burn(venue: Venue, account: Account, params: Params) -> Any:
+    """Page *Get BNB Burn Status*: fees are paid in USDT here."""
+    return {"feeBurn": False}
 
 
 def symbol_config(venue: Venue, account: Account, params: Params) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from watchkeeper.paper.accounts import Account
+from watchkeeper.paper.model import ZERO
 from watchkeeper.paper.protocol.binance import errors, wire
 from watchkeeper.paper.protocol.binance import params as p
 from watchkeeper.paper.protocol.binance.params import Params
@@ -62,23 +63,113 @@ def depth(venue: Venue, account: Account, params: Params) -> Any:
 
 
 def trades(venue: Venue, account: Account, params: Params) -> Any:
+    """Pages *Recent Trades List* and *Old Trades Lookup* (``fromId``)."""
     symbol = p.symbol(params)
-    quote = venue.quote(symbol)
+    limit = min(p.integer(params, "limit", 500) or 500, 1000)
+    first = p.integer(params, "fromId")
+    found = [t for t in venue.trades[symbol] if first is None or t.id >= first]
     rules = RULES[symbol]
     return [
         {
-            "id": quote.time_ms,
-            "price": f"{quote.last:.{rules.price_precision}f}",
-            "qty": f"{rules.min_quantity:f}",
-            "quoteQty": f"{quote.last * rules.min_quantity:.2f}",
-            "time": quote.time_ms,
-            "isBuyerMaker": False,
+            "id": trade.id,
+            "price": f"{trade.price:.{rules.price_precision}f}",
+            "qty": f"{trade.quantity:.{rules.quantity_precision}f}",
+            "quoteQty": f"{trade.price * trade.quantity:.2f}",
+            "time": trade.time_ms,
+            "isBuyerMaker": trade.buyer_is_maker,
+            "isRPITrade": False,
         }
+        for trade in (found[-limit:] if first is None else found[:limit])
     ]
 
 
-def klines(venue: Venue, account: Account, params: Params) -> Any:
+def aggregate_trades(venue: Venue, account: Account, params: Params) -> Any:
+    """Page *Compressed/Aggregate Trades List*: here each trade stands for itself."""
     symbol = p.symbol(params)
+    limit = min(p.integer(params, "limit", 500) or 500, 1000)
+    first = p.integer(params, "fromId")
+    start, end = p.integer(params, "startTime"), p.integer(params, "endTime")
+    found = [
+        trade
+        for trade in venue.trades[symbol]
+        if (first is None or trade.id >= first)
+        and (start is None or trade.time_ms >= start)
+        and (end is None or trade.time_ms <= end)
+    ]
+    rules = RULES[symbol]
+    return [
+        {
+            "a": trade.id,
+            "p": f"{trade.price:.{rules.price_precision}f}",
+            "q": f"{trade.quantity:.{rules.quantity_precision}f}",
+            "nq": f"{trade.quantity:.{rules.quantity_precision}f}",
+            "f": trade.id,
+            "l": trade.id,
+            "T": trade.time_ms,
+            "m": trade.buyer_is_maker,
+        }
+        for trade in (found[-limit:] if first is None and start is None else found[:limit])
+    ]
+
+
+def funding_rate(venue: Venue, account: Account, params: Params) -> Any:
+    """Page *Get Funding Rate History*: what was settled since the venue started."""
+    wanted = p.symbols(params)
+    limit = min(p.integer(params, "limit", 100) or 100, 1000)
+    start, end = p.integer(params, "startTime"), p.integer(params, "endTime")
+    rows = [
+        {
+            "symbol": each.symbol,
+            "fundingRate": f"{each.rate:.8f}",
+            "fundingTime": each.time_ms,
+            "markPrice": wire.amount(each.mark),
+        }
+        for each in venue.fundings
+        if each.symbol in wanted
+        and (start is None or each.time_ms >= start)
+        and (end is None or each.time_ms <= end)
+    ]
+    return rows[:limit] if start is not None else rows[-limit:]
+
+
+def funding_info(venue: Venue, account: Account, params: Params) -> Any:
+    """Page *Get Funding Rate Info*: symbols whose cap, floor or interval differ; none here do."""
+    return []
+
+
+def open_interest(venue: Venue, account: Account, params: Params) -> Any:
+    """Page *Open Interest*: what all accounts here hold."""
+    symbol = p.symbol(params)
+    amounts = [
+        abs(position.amount)
+        for each in venue.engine.accounts.values()
+        for position in each.held(symbol)
+    ]
+    return {
+        "openInterest": f"{sum(amounts, ZERO):.{RULES[symbol].quantity_precision}f}",
+        "symbol": symbol,
+        "time": venue.now_ms(),
+    }
+
+
+def klines(venue: Venue, account: Account, params: Params) -> Any:
+    """Page *Kline/Candlestick Data*; ``pair`` instead of ``symbol`` for continuous contracts."""
+    return _klines(venue, params, traded=True)
+
+
+def price_klines(venue: Venue, account: Account, params: Params) -> Any:
+    """Pages *Mark Price* and *Index Price Kline/Candlestick Data*: of the traded price."""
+    return _klines(venue, params, traded=False)
+
+
+def premium_klines(venue: Venue, account: Account, params: Params) -> Any:
+    """Page *Premium index Kline Data*: there is no premium here."""
+    rows = _klines(venue, params, traded=False)
+    return [[row[0], *(["0"] * 4), *row[5:]] for row in rows]
+
+
+def _klines(venue: Venue, params: Params, *, traded: bool) -> list[list[Any]]:
+    symbol = p.symbol(params if params.get("symbol") else {"symbol": params.get("pair", "")})
     interval = INTERVALS_MS.get(p.text(params, "interval"))
     if interval is None:
         raise errors.BAD_INTERVAL
@@ -94,6 +185,8 @@ def klines(venue: Venue, account: Account, params: Params) -> Any:
     rows = []
     for time in times:
         *prices, volume = series[time]
+        if not traded:
+            volume = ZERO
         rows.append(
             [
                 time,

@@ -17,8 +17,27 @@ from watchkeeper.paper.service import Venue
 Security = Literal["none", "key", "signed"]
 
 
+def _depth(params: Params) -> int:
+    """Page *Order Book*: weight by ``limit``."""
+    limit = _limit(params)
+    return 2 if limit <= 50 else 5 if limit <= 100 else 10 if limit <= 500 else 20
+
+
+def _klines(params: Params) -> int:
+    """Page *Kline/Candlestick Data*: weight by ``limit``."""
+    limit = _limit(params)
+    return 1 if limit < 100 else 2 if limit < 500 else 5 if limit <= 1000 else 10
+
+
+def _limit(params: Params) -> int:
+    text = params.get("limit", "")
+    return int(text) if text.isdecimal() else 500
+
+
 class Route(NamedTuple):
     """``weight`` of one call; ``weight_all`` of one without a symbol, where that differs.
+
+    ``weigh``: where the weight depends on more.
 
     ``orders``: how many new orders a call counts for. Synchronous, so that each is atomic.
     """
@@ -29,6 +48,7 @@ class Route(NamedTuple):
     weight_all: int = 0
     trades: bool = False
     orders: int = 0
+    weigh: Callable[[Params], int] | None = None
 
 
 ROUTES: dict[tuple[str, str], Route] = {
@@ -37,9 +57,22 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/fapi/v1/exchangeInfo"): Route(public.exchange_info, security="none"),
     ("GET", "/api/v3/exchangeInfo"): Route(public.other_exchange_info, 20, security="none"),
     ("GET", "/dapi/v1/exchangeInfo"): Route(public.other_exchange_info, security="none"),
-    ("GET", "/fapi/v1/depth"): Route(public.depth, 2, security="none"),
+    ("GET", "/fapi/v1/depth"): Route(public.depth, security="none", weigh=_depth),
     ("GET", "/fapi/v1/trades"): Route(public.trades, 5, security="none"),
-    ("GET", "/fapi/v1/klines"): Route(public.klines, 2, security="none"),
+    ("GET", "/fapi/v1/historicalTrades"): Route(public.trades, 20, security="key"),
+    ("GET", "/fapi/v1/aggTrades"): Route(public.aggregate_trades, 20, security="none"),
+    ("GET", "/fapi/v1/klines"): Route(public.klines, security="none", weigh=_klines),
+    ("GET", "/fapi/v1/continuousKlines"): Route(public.klines, security="none", weigh=_klines),
+    ("GET", "/fapi/v1/indexPriceKlines"): Route(
+        public.price_klines, security="none", weigh=_klines
+    ),
+    ("GET", "/fapi/v1/markPriceKlines"): Route(public.price_klines, security="none", weigh=_klines),
+    ("GET", "/fapi/v1/premiumIndexKlines"): Route(
+        public.premium_klines, security="none", weigh=_klines
+    ),
+    ("GET", "/fapi/v1/fundingRate"): Route(public.funding_rate, security="none"),
+    ("GET", "/fapi/v1/fundingInfo"): Route(public.funding_info, security="none"),
+    ("GET", "/fapi/v1/openInterest"): Route(public.open_interest, security="none"),
     ("GET", "/fapi/v1/ticker/price"): Route(public.ticker_price, 1, security="none", weight_all=2),
     ("GET", "/fapi/v2/ticker/price"): Route(public.ticker_price, 1, security="none", weight_all=2),
     ("GET", "/fapi/v1/ticker/24hr"): Route(public.ticker_day, 1, security="none", weight_all=40),
@@ -73,6 +106,18 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "/fapi/v1/order"): Route(orders.new_order, 0, trades=True, orders=1),
     ("GET", "/fapi/v1/order"): Route(orders.query_order),
     ("DELETE", "/fapi/v1/order"): Route(orders.cancel_order, trades=True),
+    ("PUT", "/fapi/v1/order"): Route(orders.modify_order, 0, trades=True, orders=1),
+    ("POST", "/fapi/v1/order/test"): Route(orders.test_order, 0, trades=True),
+    ("POST", "/fapi/v1/batchOrders"): Route(orders.new_orders, 5, trades=True, orders=5),
+    ("PUT", "/fapi/v1/batchOrders"): Route(orders.modify_orders, 5, trades=True, orders=5),
+    ("DELETE", "/fapi/v1/batchOrders"): Route(orders.cancel_orders, trades=True),
+    ("GET", "/fapi/v1/orderAmendment"): Route(orders.order_amendments),
+    ("POST", "/fapi/v1/countdownCancelAll"): Route(orders.countdown_cancel_all, 10, trades=True),
+    ("GET", "/fapi/v1/forceOrders"): Route(orders.force_orders, 20, weight_all=50),
+    ("GET", "/fapi/v1/rateLimit/order"): Route(private.order_rate_limits),
+    ("GET", "/fapi/v1/feeBurn"): Route(private.fee_burn, 30),
+    ("GET", "/fapi/v1/adlQuantile"): Route(private.adl_quantile, 5),
+    ("POST", "/fapi/v1/positionMargin"): Route(private.move_margin, trades=True),
     ("DELETE", "/fapi/v1/allOpenOrders"): Route(orders.cancel_all_orders, trades=True),
     ("GET", "/fapi/v1/openOrder"): Route(orders.query_open_order),
     ("GET", "/fapi/v1/openOrders"): Route(orders.open_orders, 1, weight_all=40),

@@ -267,6 +267,8 @@ def _is_signed(query: str, body: str, secret: str) -> bool:
 def _weight(route: Route | None, params: dict[str, str]) -> int:
     if route is None:
         return 1
+    if route.weigh is not None:
+        return route.weigh(params)
     if route.weight_all and "symbol" not in params:
         return route.weight_all
     return route.weight

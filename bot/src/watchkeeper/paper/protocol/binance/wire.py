@@ -19,12 +19,19 @@ from watchkeeper.paper.changes import (
     PositionChanged,
 )
 from watchkeeper.paper.engine import Engine
-from watchkeeper.paper.model import ZERO, Algo, Fill, Income, Order, Position, Quote
+from watchkeeper.paper.model import ZERO, Algo, Amendment, Fill, Income, Order, Position, Quote
+from watchkeeper.paper.protocol.binance.limits import ORDERS_1M, ORDERS_10S
 from watchkeeper.paper.rules import RULES, Rules
 
 Json = dict[str, Any]
 
 BOOK_LEVELS = 20  # of the synthetic book on each side
+
+RATE_LIMITS: tuple[Json, ...] = (
+    {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 2400},
+    {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": ORDERS_1M},
+    {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": ORDERS_10S},
+)
 
 
 def amount(value: Decimal, decimals: int = 8) -> str:
@@ -69,6 +76,42 @@ def order(record: Order) -> Json:
         "time": record.created_ms,
         "updateTime": record.updated_ms,
     }
+
+
+def amendment(record: Order, number: int, change: Amendment) -> Json:
+    """Page *Get Order Modify History*. ``number``: how often it had been changed by then."""
+    rules = RULES[record.symbol]
+    digits = rules.price_precision
+    return {
+        "amendmentId": change.amendment_id,
+        "symbol": record.symbol,
+        "pair": record.symbol,
+        "orderId": record.order_id,
+        "clientOrderId": record.client_id,
+        "time": change.time_ms,
+        "amendment": {
+            "price": {
+                "before": f"{change.price_before:.{digits}f}",
+                "after": f"{change.price_after:.{digits}f}",
+            },
+            "origQty": {
+                "before": _quantity(change.quantity_before, rules),
+                "after": _quantity(change.quantity_after, rules),
+            },
+            "count": number,
+        },
+    }
+
+
+def force_order(record: Order) -> Json:
+    """Page *User's Force Orders*."""
+    body = order(record)
+    names = (
+        "orderId symbol status clientOrderId price avgPrice origQty executedQty cumQuote "
+        "timeInForce type reduceOnly closePosition side positionSide stopPrice workingType "
+        "origType time updateTime"
+    )
+    return {name: body[name] for name in names.split()} | {"type": "LIMIT", "origType": "LIMIT"}
 
 
 def order_quantity_zero(record: Order) -> str:
@@ -366,16 +409,7 @@ def exchange_info(now_ms: int) -> Json:
     """Page *Exchange Information*."""
     return {
         "exchangeFilters": [],
-        "rateLimits": [
-            {
-                "rateLimitType": "REQUEST_WEIGHT",
-                "interval": "MINUTE",
-                "intervalNum": 1,
-                "limit": 2400,
-            },
-            {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": 1200},
-            {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 300},
-        ],
+        "rateLimits": list(RATE_LIMITS),
         "serverTime": now_ms,
         "futuresType": "U_MARGINED",
         "timezone": "UTC",
