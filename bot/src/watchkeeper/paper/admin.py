@@ -256,8 +256,7 @@ class Admin:
         return body
 
     async def _funding(self, request: web.BaseRequest, symbol: str) -> Any:
-        if symbol not in self._venue.funding_rates:
-            raise AdminError(404, f"no funding of {symbol!r}")
+        self._known(symbol)
         body = await _body(request, FundingRequest)
         self._venue.funding_rates[symbol] = body.rate
         if body.settle:

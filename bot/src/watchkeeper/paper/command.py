@@ -287,7 +287,7 @@ async def _serve(
             _write_ready(options.ready_file, wire, control, files)
         tasks = [
             asyncio.create_task(_move_market(venue)),
-            asyncio.create_task(_each_second(venue, front)),
+            asyncio.create_task(_each_second(front)),
             asyncio.create_task(_pass_time(venue)),
         ]
         ended = asyncio.create_task(stopping.wait())
@@ -368,13 +368,11 @@ async def _pass_time(venue: Venue) -> None:
         venue.pass_time()
 
 
-async def _each_second(venue: Venue, front: Front) -> None:
+async def _each_second(front: Front) -> None:
     second = 0
     while True:
         await asyncio.sleep(1.0)
         second += 1
-        venue.engine.pass_time()
-        venue.log([])
         front.each_second(second)
 
 

@@ -30,7 +30,7 @@ class Front:
         return await self._binance.handle(request)
 
     def each_second(self, second: int) -> None:
-        """What is told or falls due as time passes."""
+        """What is told as time passes."""
         if not self._venue.paused:
             self._binance_streams.mark_prices(second)
         self._binance_streams.expire_listen_keys()

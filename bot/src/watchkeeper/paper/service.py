@@ -29,10 +29,10 @@ from watchkeeper.paper.store import Event, Store
 from watchkeeper.paper.views import Views
 
 LISTEN_KEY_MS = 60 * 60_000
-ALL_RULES = RULES | KRAKEN_RULES
 FUNDING_MS = 8 * 60 * 60_000
 FUNDING_RATE = Decimal("0.0001")
 _TRADES = 1000  # public trades that are remembered, for each symbol
+ALL_RULES = RULES | KRAKEN_RULES
 
 _encode = msgspec.json.Encoder().encode
 
@@ -118,7 +118,10 @@ class Venue:
             self._index_keys(account)
         now = self.now_ms()
         self.trades = {symbol: deque[PublicTrade](maxlen=_TRADES) for symbol in self.engine.rules}
-        self.funding_rates = dict.fromkeys(RULES, FUNDING_RATE)
+        # Kraken's is hourly and accrues: there it is charged when a test says so, and only then.
+        self.funding_rates = {
+            symbol: FUNDING_RATE if symbol in RULES else Decimal(0) for symbol in ALL_RULES
+        }
         self.fundings: deque[Funding] = deque(maxlen=_TRADES)
         self._funded = now // FUNDING_MS
         known = self.store.candles()

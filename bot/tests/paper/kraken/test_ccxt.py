@@ -151,7 +151,7 @@ async def test_market_data_by_rest(exchange: Any) -> None:
     candles = await exchange.fetch_ohlcv(SYMBOL, "1m", limit=10)
     assert len(candles) == 10
     assert candles[-1][4] == 46_000
-    assert (await exchange.fetch_trades(SYMBOL))[0]["price"] == 46_000
+    assert (await exchange.fetch_trades(SYMBOL))[-1]["price"] == 46_000
     assert (await exchange.fetch_trading_fees())[SYMBOL]["taker"] == 0.0005
     assert await exchange.fetch_funding_rate_history(SYMBOL) == []
 

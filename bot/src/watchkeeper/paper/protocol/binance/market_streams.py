@@ -79,9 +79,9 @@ class MarketStreams:
     def liquidated(self, change: OrderChanged, now_ms: int) -> None:
         """Page *Liquidation Order Streams*: one message for each liquidation."""
         order, fill = change.order, change.fill
-        if fill is None or order.is_open:
+        rules = RULES.get(order.symbol)
+        if fill is None or order.is_open or rules is None:  # not over yet, or another venue's
             return
-        rules = RULES[order.symbol]
         message = {
             "e": "forceOrder",
             "E": now_ms,

@@ -6,7 +6,7 @@ What is not a request of the client's is told by its ``feed``; each function nam
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchkeeper.paper.accounts import Account
 from watchkeeper.paper.changes import AlgoChanged, OrderChanged
@@ -15,6 +15,9 @@ from watchkeeper.paper.model import Algo, Fill, Order, Position, Quote
 from watchkeeper.paper.protocol.kraken import ids, wire
 from watchkeeper.paper.protocol.kraken.rules import CURRENCY
 from watchkeeper.paper.rules import Rules
+
+if TYPE_CHECKING:
+    from watchkeeper.paper.service import PublicTrade  # which itself needs this module
 
 Json = dict[str, Any]
 
@@ -62,35 +65,40 @@ def order(record: Order | Algo) -> Json:
     return body | {"cli_ord_id": client_id} if client_id is not None else body
 
 
-def order_changed(change: OrderChanged) -> Json | None:
+def order_changed(change: OrderChanged) -> list[Json]:
     """Orders that never rest are told by their fills alone."""
     record, execution, fill = change
-    if record.type != "LIMIT" or wire.order_type(record) not in _RESTS:
-        return None
+    told: list[Json] = []
+    if execution == "NEW" and record.algo_id:
+        # Both have one id: the stop has to go before its order comes.
+        told.append(_removed(record, "stop_order_triggered"))
+    if record.type == "LIMIT" and wire.order_type(record) in _RESTS:
+        told.append(_resting(record, execution, fill))
+    return told
+
+
+def _resting(record: Order, execution: str, fill: Fill | None) -> Json:
     if fill is not None:
         reason = "partial_fill" if record.is_open else "full_fill"
         return {"order": order(record), "is_cancel": not record.is_open, "reason": reason}
     if record.is_open:
-        reasons = {"NEW": "limit_order_from_stop" if record.algo_id else "new_placed_order_by_user"}
-        reason = reasons.get(execution, "edited_by_user")
+        reason = "edited_by_user"
+        if execution == "NEW":
+            reason = "limit_order_from_stop" if record.algo_id else "new_placed_order_by_user"
         return {"order": order(record), "is_cancel": False, "reason": reason}
-    reason = {"REDUCE_ONLY": "would_not_reduce_position", COUNTDOWN: "dead_man_switch"}.get(
-        record.expire_reason, "cancelled_by_user"
-    )
-    return _removed(record, reason)
+    reasons = {"REDUCE_ONLY": "would_not_reduce_position", COUNTDOWN: "dead_man_switch"}
+    return _removed(record, reasons.get(record.expire_reason, "cancelled_by_user"))
 
 
 def trigger_changed(change: AlgoChanged) -> Json | None:
-    """A stop is placed, edited, triggered, or goes."""
+    """A stop is placed, edited or goes; that it triggered, its order tells."""
     record = change.algo
-    if not change.told or record.status == "FINISHED":
+    if not change.told or record.status in {"TRIGGERED", "FINISHED"}:
         return None
     if record.is_open:
         fresh = record.updated_ms == record.created_ms
         reason = "new_placed_order_by_user" if fresh else "edited_by_user"
         return {"order": order(record), "is_cancel": False, "reason": reason}
-    if record.status == "TRIGGERED":
-        return _removed(record, "stop_order_triggered")
     if record.status == "REJECTED":
         short = "margin" in record.reject_reason.lower()
         return _removed(record, "not_enough_margin" if short else "would_not_reduce_position")
@@ -196,9 +204,13 @@ def balances(engine: Engine, account: Account) -> Json:
 
 
 def ticker(
-    rules: Rules, quote: Quote, day: tuple[Decimal, Decimal, Decimal, Decimal], now_ms: int
+    rules: Rules,
+    quote: Quote,
+    day: tuple[Decimal, Decimal, Decimal, Decimal],
+    funding: Decimal,
+    now_ms: int,
 ) -> Json:
-    """Page *ticker*. ``day``: open, high, low and volume of 24 hours."""
+    """Page *ticker*. ``day``: open, high, low and volume of 24 hours; ``funding``: relative."""
     opened, high, low, volume = day
     return {
         "feed": "ticker",
@@ -220,9 +232,9 @@ def ticker(
         "premium": 0.0,
         "leverage": f"{rules.brackets[0].leverage}x",
         "openInterest": 0.0,
-        "funding_rate": 0.0,
+        "funding_rate": float(funding * quote.mark),
         "funding_rate_prediction": 0.0,
-        "relative_funding_rate": 0.0,
+        "relative_funding_rate": float(funding),
         "relative_funding_rate_prediction": 0.0,
         "next_funding_rate_time": (now_ms // 3_600_000 + 1) * 3_600_000,
         "tag": "perpetual",
@@ -239,18 +251,18 @@ def ticker_lite(full: Json) -> Json:
     return {"feed": "ticker_lite"} | {name: full[name] for name in _LITE}
 
 
-def trade(rules: Rules, price: Decimal, volume: Decimal, seq: int, now_ms: int) -> Json:
+def trade(rules: Rules, record: PublicTrade) -> Json:
     """Page *trade*."""
     return {
         "feed": "trade",
         "product_id": rules.symbol,
-        "uid": ids.event(rules.symbol, "trade", seq, now_ms),
-        "side": "buy",
+        "uid": ids.event(rules.symbol, "trade", record.id),
+        "side": wire.taker(record),
         "type": "fill",
-        "seq": seq,
-        "time": now_ms,
-        "qty": round(float(max(volume, rules.min_quantity)), rules.quantity_precision),
-        "price": float(price),
+        "seq": record.id,
+        "time": record.time_ms,
+        "qty": round(float(record.quantity), rules.quantity_precision),
+        "price": float(record.price),
     }
 
 

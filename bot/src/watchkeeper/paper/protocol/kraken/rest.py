@@ -35,6 +35,7 @@ RESOLUTIONS_MS = {
 TICK_TYPES = ("mark", "spot", "trade")
 _MAX_CANDLES = 2000
 _MAX_FILLS = 100
+_MAX_TRADES = 100
 _MAX_EVENTS = 1000
 
 
@@ -86,7 +87,8 @@ def one_ticker(venue: Venue, account: Account, params: Params) -> Json:
 
 def _ticker(venue: Venue, rules: Rules) -> Json:
     day = venue.candles.day(rules.symbol, venue.now_ms())
-    return wire.ticker(rules, venue.quote(rules.symbol), day)
+    quote, funding = venue.quote(rules.symbol), venue.funding_rates[rules.symbol]
+    return wire.ticker(rules, quote, day, funding)
 
 
 def orderbook(venue: Venue, account: Account, params: Params) -> Json:
@@ -96,49 +98,63 @@ def orderbook(venue: Venue, account: Account, params: Params) -> Json:
 
 
 def public_history(venue: Venue, account: Account, params: Params) -> Json:
-    """The last trade: the market keeps no longer list of them."""
+    """The last hundred trades of the market, the newest first."""
     rules = params.rules()
-    quote = venue.quote(rules.symbol)
+    known = [*venue.trades[rules.symbol]][-_MAX_TRADES:]
     return {
         "history": [
             {
-                "time": wire.iso(quote.time_ms),
-                "trade_id": quote.time_ms,
-                "price": float(quote.last),
-                "size": float(rules.min_quantity),
-                "side": "buy",
+                "time": wire.iso(trade.time_ms),
+                "trade_id": trade.id,
+                "price": float(trade.price),
+                "size": round(float(trade.quantity), rules.quantity_precision),
+                "side": wire.taker(trade),
                 "type": "fill",
-                "uid": ids.event(rules.symbol, quote.time_ms),
+                "uid": ids.event(rules.symbol, "trade", trade.id),
             }
+            for trade in reversed(known)
         ]
     }
 
 
 def public_executions(venue: Venue, account: Account, params: Params) -> Json:
+    """The same as events, as the history service tells them."""
     rules = params.rules()
-    quote = venue.quote(rules.symbol)
-    uid = ids.event(rules.symbol, quote.time_ms)
-    execution = {
-        "uid": uid,
-        "timestamp": quote.time_ms,
-        "price": f"{quote.last:f}",
-        "quantity": f"{rules.min_quantity:f}",
-        "markPrice": f"{quote.mark:f}",
-        "limitFilled": True,
-        "usdValue": f"{quote.last * rules.min_quantity:.2f}",
-        "takerOrder": {"uid": ids.event(uid), "tradeable": rules.symbol, "direction": "Buy"},
-    }
-    event = {"Execution": {"execution": execution, "takerReducedQuantity": ""}}
-    return {
-        "elements": [{"uid": ids.event(uid, "event"), "timestamp": quote.time_ms, "event": event}],
-        "len": 1,
-    }
+    mark = venue.quote(rules.symbol).mark
+    elements = []
+    for trade in reversed([*venue.trades[rules.symbol]][-_MAX_TRADES:]):
+        uid = ids.event(rules.symbol, "trade", trade.id)
+        side = wire.taker(trade).capitalize()
+        execution = {
+            "uid": uid,
+            "timestamp": trade.time_ms,
+            "price": f"{trade.price:f}",
+            "quantity": f"{trade.quantity:.{rules.quantity_precision}f}",
+            "markPrice": f"{mark:f}",
+            "limitFilled": True,
+            "usdValue": f"{trade.price * trade.quantity:.2f}",
+            "takerOrder": {"uid": ids.event(uid), "tradeable": rules.symbol, "direction": side},
+        }
+        event = {"Execution": {"execution": execution, "takerReducedQuantity": ""}}
+        row = {"uid": ids.event(uid, "event"), "timestamp": trade.time_ms, "event": event}
+        elements.append(row)
+    return {"elements": elements, "len": len(elements)}
 
 
 def funding_rates(venue: Venue, account: Account, params: Params) -> Json:
-    """The paper venue charges no funding, so there never was a rate."""
-    params.rules()
-    return {"rates": []}
+    """Settlements that were, page *Historical funding rates*."""
+    symbol = params.rules().symbol
+    return {
+        "rates": [
+            {
+                "timestamp": wire.iso(funding.time_ms),
+                "fundingRate": float(funding.rate * funding.mark),
+                "relativeFundingRate": float(funding.rate),
+            }
+            for funding in venue.fundings
+            if funding.symbol == symbol
+        ]
+    }
 
 
 def tick_types(venue: Venue, account: Account, params: Params) -> list[str]:

@@ -6,19 +6,18 @@ Rate Limits*.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from watchkeeper.paper import events
+from watchkeeper.paper import gateway
 from watchkeeper.paper.accounts import Account
-from watchkeeper.paper.faults import Fault, alter
+from watchkeeper.paper.faults import Effect, Fault, alter
 from watchkeeper.paper.model import ZERO, AccountRecord
 from watchkeeper.paper.protocol.kraken import errors, rest, wire
 from watchkeeper.paper.protocol.kraken.params import Params
@@ -34,13 +33,8 @@ _TRADING_WINDOW_MS = 10_000
 _HISTORY_WINDOW_MS = 600_000
 _NONCE_WINDOW_MS = 10_000  # "tolerates nonces that are out of order for a brief period of time"
 
-_NOT_EXECUTED = frozenset({"lost_before", "respond", "maintenance", "ban", "gone"})
-# How the venue itself words what a fault stands for: (HTTP status, error).
-_FAULT_ANSWERS = {
-    "maintenance": (503, "Unavailable"),
-    "ban": (429, "apiLimitExceeded"),
-    "gone": (404, "notFound"),
-}
+_NOBODY = Account(AccountRecord(alias="", api_key="", api_secret="", wallet=ZERO))
+_FAILED = {"result": "error"}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -97,33 +91,17 @@ class Nonces:
         recent[nonce] = now_ms
 
 
-class Asked(NamedTuple):
-    """A request, as far as it is read."""
-
-    method: str
-    path: str
-    query: str
-    body: str
-    params: Params
-    account: Account | None
-    client_id: str
-
-    @property
-    def alias(self) -> str:
-        return self.account.alias if self.account is not None else ""
-
-
 class Server:
     """The handler of every request to the venue's host names."""
 
     def __init__(self, venue: Venue, streams: Streams, *, limited: bool) -> None:
         """``limited`` False: no request is refused for its cost."""
-        self._venue = venue
+        self.venue = venue
+        self.trading = Budget(TRADING_BUDGET if limited else 0, _TRADING_WINDOW_MS)
+        self.history = Budget(HISTORY_BUDGET if limited else 0, _HISTORY_WINDOW_MS)
+        self.nonces = Nonces()
+        self.bans: dict[str, int] = {}  # by address, until when
         self._streams = streams
-        self._trading = Budget(TRADING_BUDGET if limited else 0, _TRADING_WINDOW_MS)
-        self._history = Budget(HISTORY_BUDGET if limited else 0, _HISTORY_WINDOW_MS)
-        self._nonces = Nonces()
-        self._nobody = Account(AccountRecord(alias="", api_key="", api_secret="", wallet=ZERO))
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, by the rules or by a fault."""
@@ -131,126 +109,122 @@ class Server:
         if request.method == "GET" and path == PATH:
             return await self._streams.serve(request)
         body = (await request.read()).decode() if request.body_exists else ""
-        asked = self._read(request, path, query, body)
-        fault = self._venue.faults.take(
-            asked.method, path, asked.alias, asked.client_id, _for_faults(asked.params)
-        )
-        if wait_s := self._venue.latency.one_way_s():
-            await asyncio.sleep(wait_s)
-        if fault is not None:
-            if fault.effect.kind in _NOT_EXECUTED:
-                return await self._not_executed(request, asked, fault)
-            if fault.effect.kind == "delay" and fault.effect.when == "before":
-                await asyncio.sleep(fault.effect.delay_s)
-        status, code, answer = self._answer(request, asked, fault)
-        lost = fault is not None and fault.effect.kind == "lost_after"
-        self._log(asked, None if lost else status, code, fault)
-        if fault is not None:
-            if lost:
-                return await _lose(request, fault.effect.hold_s)
-            if fault.effect.kind == "delay" and fault.effect.when == "after":
-                await asyncio.sleep(fault.effect.delay_s)
-        if wait_s := self._venue.latency.one_way_s():
-            await asyncio.sleep(wait_s)
-        return web.Response(
-            body=answer, status=status, headers={"Content-Type": "application/json"}
-        )
-
-    def _read(self, request: web.BaseRequest, path: str, query: str, body: str) -> Asked:
         params = Params.of(query, body)
-        client_id = next((params.all[name] for name in _CLIENT_ID_NAMES if name in params.all), "")
-        account = self._venue.account_of_key(request.headers.get("APIKey", ""), VENUE)
-        return Asked(request.method, path, query, body, params, account, client_id)
+        key = request.headers.get("APIKey", "")
+        account = self.venue.account_of_key(key, VENUE)
+        asked = gateway.Asked(
+            method=request.method,
+            path=path,
+            params=params.all,
+            alias=account.alias if account is not None else "",
+            client_id=next((params.all[n] for n in _CLIENT_ID_NAMES if n in params.all), ""),
+            matched=_for_faults(params),
+        )
+        call = _Call(self, request, asked, params, account, query + body)
+        return await gateway.run(self.venue, request, asked, call)
 
-    def _answer(
-        self, request: web.BaseRequest, asked: Asked, fault: Fault | None
-    ) -> tuple[int, str | None, bytes]:
-        """Status, error and body; what it changed waits to be logged."""
-        now = wire.iso(self._venue.now_ms())
-        failed: dict[str, Any] = {"result": "error", "serverTime": now}
+
+class _Call:
+    """One request, from its key to its answer."""
+
+    def __init__(
+        self,
+        server: Server,
+        request: web.BaseRequest,
+        asked: gateway.Asked,
+        params: Params,
+        account: Account | None,
+        data: str,
+    ) -> None:
+        """``data``: query and body as they were sent, which is what is signed."""
+        self._server = server
+        self._venue = server.venue
+        self._request = request
+        self._asked = asked
+        self._params = params
+        self._account = account
+        self._data = data
+
+    def answer(self, fault: Fault | None) -> gateway.Answer:
+        """Check and execute; what it changed waits to be logged."""
         try:
-            found = rest.find(asked.method, asked.path)
-            if found is None:
-                self._venue.misses[f"{asked.method} {asked.path}"] += 1
-                raise errors.NOT_FOUND
-            asked.params.all.update(found.names)
-            owner = self._nobody
-            if found.route.private:
-                owner = self._authenticate(request, asked, found.route)
-                self._spend(asked, found.route)
-            self._in_time(asked.params)
-            if found.route.private and asked.method == "GET":
-                owner = self._venue.views.seen(owner, fault)
-            with self._venue.views.around(fault):
-                answer = found.route.call(self._venue, owner, asked.params)
-            if fault is not None and fault.effect.kind == "alter":
-                answer = alter(answer, fault.effect.set)
+            answer = self._execute(fault)
         except errors.ApiError as error:
-            return error.status, error.name, _encode(failed | {"error": error.name})
+            return self._failed(error)
         except errors.BadRequest as error:
             told = {"code": error.code, "message": error.message}
-            failed |= {"status": "BAD_REQUEST", "errors": [told]}
-            return 400, error.message, _encode(failed)
-        if asked.path.startswith("/derivatives/"):
-            answer = {"result": "success", "serverTime": now, **answer}
-        return 200, _refusal(answer), _encode(answer)
+            body = {"status": "BAD_REQUEST", "errors": [told]}
+            return self._answer(400, error.message, _FAILED | body)
+        if isinstance(answer, dict) and self._asked.path.startswith("/derivatives/"):
+            answer = {"result": "success"} | answer
+        if fault is not None and fault.effect.kind == "alter":
+            answer = alter(answer, fault.effect.set)
+        return self._answer(200, _refusal(answer), answer)
 
-    def _authenticate(self, request: web.BaseRequest, asked: Asked, route: rest.Route) -> Account:
-        account = asked.account
-        nonce = request.headers.get("Nonce", "")
+    def refuse(self, effect: Effect) -> gateway.Answer:
+        """Under maintenance ``Unavailable``; a banned address is sent too many requests for."""
+        if effect.kind == "maintenance":
+            return self._failed(errors.UNAVAILABLE)
+        if effect.kind == "gone":
+            return self._failed(errors.NOT_FOUND)
+        until_ms = self._venue.now_ms() + int(effect.lasts_s * 1000)
+        self._server.bans[self._request.remote or ""] = until_ms
+        return self._failed(errors.BANNED)
+
+    def _execute(self, fault: Fault | None) -> Any:
+        venue = self._venue
+        if self._server.bans.get(self._request.remote or "", 0) > venue.now_ms():
+            raise errors.BANNED
+        found = rest.find(self._asked.method, self._asked.path)
+        if found is None:
+            venue.misses[f"{self._asked.method} {self._asked.path}"] += 1
+            raise errors.NOT_FOUND
+        self._params.all.update(found.names)
+        account = _NOBODY
+        if found.route.private:
+            account = self._authenticate(found.route)
+            self._spend(account, found.route)
+            if not found.route.trades:
+                account = venue.views.seen(account, fault)
+        self._in_time()
+        with venue.views.around(fault):
+            return found.route.call(venue, account, self._params)
+
+    def _authenticate(self, route: rest.Route) -> Account:
+        account = self._account
         if account is None:
             raise errors.AUTHENTICATION
-        secret = account.record.api_secret
-        wanted = authent(secret, asked.query + asked.body, nonce, asked.path)
-        if not hmac.compare_digest(wanted, request.headers.get("Authent", "")):
+        headers = self._request.headers
+        nonce = headers.get("Nonce", "")
+        wanted = authent(account.record.api_secret, self._data, nonce, self._asked.path)
+        if not hmac.compare_digest(wanted, headers.get("Authent", "")):
             raise errors.AUTHENTICATION
         if nonce:
-            self._nonces.check(account.record.api_key, nonce, self._venue.now_ms())
+            self._server.nonces.check(account.record.api_key, nonce, self._venue.now_ms())
         permissions = account.record.permissions
         if not permissions.reading or (route.trades and not permissions.futures):
             raise errors.AUTHENTICATION
         return account
 
-    def _spend(self, asked: Asked, route: rest.Route) -> None:
-        budget = self._history if asked.path.startswith("/api/history/") else self._trading
-        if not budget.spend(asked.alias, route.price(asked.params), self._venue.now_ms()):
+    def _spend(self, account: Account, route: rest.Route) -> None:
+        past = self._asked.path.startswith("/api/history/")
+        budget = self._server.history if past else self._server.trading
+        if not budget.spend(account.alias, route.price(self._params), self._venue.now_ms()):
             raise errors.LIMIT_EXCEEDED
 
-    def _in_time(self, params: Params) -> None:
+    def _in_time(self) -> None:
         """``processBefore``: an order signed before a pause dies here."""
-        before = params.get("processBefore")
+        before = self._params.get("processBefore")
         if before is not None and wire.parse_iso(before) < self._venue.now_ms():
             raise errors.invalid("processBefore")
 
-    async def _not_executed(
-        self, request: web.BaseRequest, asked: Asked, fault: Fault
-    ) -> web.StreamResponse:
-        effect = fault.effect
-        if effect.kind == "lost_before":
-            self._log(asked, None, None, fault)
-            return await _lose(request, effect.hold_s)
-        text: Any = effect.body
-        status, code = _FAULT_ANSWERS.get(effect.kind, (effect.status, None))
-        if code is not None:
-            text = {"result": "error", "error": code}
-        self._log(asked, status, code, fault)
-        return web.Response(
-            body=text.encode() if isinstance(text, str) else _encode(text),
-            status=status,
-            headers={"Content-Type": "application/json", **effect.headers},
-        )
+    def _failed(self, error: errors.ApiError) -> gateway.Answer:
+        return self._answer(error.status, error.name, _FAILED | {"error": error.name})
 
-    def _log(self, asked: Asked, status: int | None, code: str | None, fault: Fault | None) -> None:
-        entry = events.request(
-            asked.method,
-            asked.path,
-            asked.params.all,
-            client_id=asked.client_id,
-            status=status,
-            code=code,
-            fault=fault,
-        )
-        self._venue.log([(asked.alias, entry)])
+    def _answer(self, status: int, code: str | None, body: Any) -> gateway.Answer:
+        if isinstance(body, dict) and "result" in body:
+            body = {"serverTime": wire.iso(self._venue.now_ms())} | body
+        return gateway.Answer(status, code, _encode(body), {"Content-Type": "application/json"})
 
 
 def authent(secret: str, data: str, nonce: str, path: str) -> str:
@@ -279,11 +253,3 @@ def _for_faults(params: Params) -> dict[str, str]:
     if "orderType" in given:
         given["type"] = given["orderType"].upper()
     return given
-
-
-async def _lose(request: web.BaseRequest, hold_s: float) -> web.StreamResponse:
-    """Stay silent, then drop the connection without an answer."""
-    await asyncio.sleep(hold_s)
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchkeeper.paper.accounts import Account
 from watchkeeper.paper.engine import Engine
@@ -17,6 +17,9 @@ from watchkeeper.paper.model import ZERO, Algo, Fill, Order, Position, Quote
 from watchkeeper.paper.protocol.kraken import errors, ids
 from watchkeeper.paper.protocol.kraken.rules import CURRENCY
 from watchkeeper.paper.rules import Rules
+
+if TYPE_CHECKING:
+    from watchkeeper.paper.service import PublicTrade  # which itself needs this module
 
 Json = dict[str, Any]
 
@@ -113,8 +116,16 @@ def _levels(rules: Rules) -> list[Json]:
     ]
 
 
-def ticker(rules: Rules, quote: Quote, day: tuple[Decimal, Decimal, Decimal, Decimal]) -> Json:
-    """Page *Get tickers*. ``day``: open, high, low and volume of 24 hours."""
+def ticker(
+    rules: Rules,
+    quote: Quote,
+    day: tuple[Decimal, Decimal, Decimal, Decimal],
+    funding: Decimal,
+) -> Json:
+    """Page *Get tickers*. ``day``: open, high, low and volume of 24 hours; ``funding``: relative.
+
+    The venue tells rates in USD per contract.
+    """
     opened, high, low, volume = day
     return {
         "symbol": rules.symbol,
@@ -136,11 +147,16 @@ def ticker(rules: Rules, quote: Quote, day: tuple[Decimal, Decimal, Decimal, Dec
         "high24h": float(high),
         "low24h": float(low),
         "change24h": round(float((quote.last - opened) / opened * 100), 2),
-        "fundingRate": 0.0,
+        "fundingRate": float(funding * quote.mark),
         "fundingRatePrediction": 0.0,
         "suspended": False,
         "postOnly": False,
     }
+
+
+def taker(record: PublicTrade) -> str:
+    """The side that took."""
+    return "sell" if record.buyer_is_maker else "buy"
 
 
 def levels(quote: Quote, rules: Rules) -> tuple[list[list[float]], list[list[float]]]:
