@@ -153,7 +153,8 @@ async def test_market_data_by_rest(exchange: Any) -> None:
     assert candles[-1][4] == 46_000
     assert (await exchange.fetch_trades(SYMBOL))[-1]["price"] == 46_000
     assert (await exchange.fetch_trading_fees())[SYMBOL]["taker"] == 0.0005
-    assert await exchange.fetch_funding_rate_history(SYMBOL) == []
+    rates = await exchange.fetch_funding_rate_history("ETH/USD:USD")
+    assert rates == []
 
 
 async def test_private_streams(exchange: Any, shared_venue: PaperVenue, alias: str) -> None:

@@ -438,3 +438,28 @@ def test_the_log_tells_orders_in_the_venues_words(
 
 def _fields(params: dict[str, str]) -> dict[str, Any]:
     return {"symbol": SYMBOL, "side": "buy", "size": "0.01"} | params
+
+
+def test_funding_is_settled_when_a_test_says_so(
+    kraken: KrakenClient, shared_venue: PaperVenue
+) -> None:
+    """historical-funding-rates: relative, and in USD per contract; longs pay a positive rate."""
+    kraken.place("mkt", size="1")
+    before = kraken.get("accounts")["accounts"]["flex"]["balanceValue"]
+    shared_venue.admin.fund("0.001", SYMBOL)
+    after = kraken.get("accounts")["accounts"]["flex"]["balanceValue"]
+    assert before - after == pytest.approx(46)
+    rate = kraken.get("/derivatives/api/v4/historicalfundingrates", symbol=SYMBOL)["rates"][-1]
+    assert (rate["relativeFundingRate"], rate["fundingRate"]) == (0.001, 46)
+    shared_venue.admin.call("POST", f"/market/{SYMBOL}/funding", {"rate": "0", "settle": False})
+
+
+def test_a_liquidation(kraken: KrakenClient, shared_venue: PaperVenue) -> None:
+    """get-your-fills, ``fillType`` liquidation: stops and limit orders go, then the position."""
+    kraken.place("mkt", size="5")
+    kraken.place("lmt", limitPrice="40000")
+    shared_venue.admin.price(44_200, SYMBOL)
+    assert kraken.held() == 0
+    assert kraken.open_orders() == []
+    fill = kraken.get("fills")["fills"][0]
+    assert (fill["fillType"], "cliOrdId" in fill) == ("liquidation", False)

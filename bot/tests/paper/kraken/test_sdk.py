@@ -115,7 +115,7 @@ def test_market_data(keys: dict[str, Any]) -> None:
     assert "1m" in market.get_resolutions(tick_type="trade", tradeable=SYMBOL)
     assert market.get_trade_history(symbol=SYMBOL)["history"][0]["price"] == 46_000
     assert market.get_instruments_status(instrument=SYMBOL)["tradeable"] == SYMBOL
-    assert market.get_historical_funding_rates(symbol=SYMBOL)["rates"] == []
+    assert market.get_historical_funding_rates(symbol="PF_ETHUSD")["rates"] == []
     assert market.get_leverage_preference()["leveragePreferences"] == []
     market.set_leverage_preference(symbol=SYMBOL, maxLeverage=5)
     [preference] = market.get_leverage_preference()["leveragePreferences"]
