@@ -6,12 +6,17 @@ The guides cited are those below https://docs.kraken.com/exchange/guides/futures
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import datetime
 import http.client
 import time
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
+import ccxt
 import pytest
 from bot.tests.support.kraken_client import SYMBOL, V3, KrakenClient
 from bot.tests.support.paper_venue import KRAKEN, AdminFailure, PaperVenue
@@ -151,28 +156,48 @@ def test_the_budget_comes_back() -> None:
     assert not budget.spend("A", 10, 10_000)
 
 
-def test_what_requests_cost(tmp_path: Path) -> None:
-    """ratelimits: the table of costs; ``apiLimitExceeded``; public endpoints cost nothing."""
+def test_a_budget_that_is_spent(tmp_path: Path) -> None:
+    """ratelimits: ``apiLimitExceeded``; history has its own budget, public endpoints have none."""
     with PaperVenue(tmp_path, account=None, options=("--cost-limit",)) as venue:
-        for number, (calls, cost) in enumerate(_COSTS):
-            venue.admin.open_account(f"A{number}", venue=KRAKEN)
-            client = KrakenClient(venue, f"A{number}")
-            for _ in range(500 // 25 - cost // 25):  # leaves as much as the call costs
-                assert client.post("cancelallorders")["result"] == "success"
-            left = 500 - 25 * (500 // 25 - cost // 25)
-            for _ in range(left // cost):
-                assert client.ask(*calls).body.get("error") != "apiLimitExceeded"
-            assert client.ask("POST", "cancelallorders").body["error"] == "apiLimitExceeded"
-            assert client.get("tickers")["result"] == "success"
-            client.close()
+        for alias in ("A", "B"):
+            venue.admin.open_account(alias, venue=KRAKEN)
+        client, other = KrakenClient(venue, "A"), KrakenClient(venue, "B")
+        for _ in range(20):  # 25 each
+            assert client.post("cancelallorders")["result"] == "success"
+        reply = client.ask("GET", "openorders")
+        assert (reply.status, reply.body["error"]) == (200, "apiLimitExceeded")
+        assert client.get("tickers")["result"] == "success"
+        assert "elements" in client.get("/api/history/v3/orders")
+        assert other.get("openorders")["result"] == "success"
+        client.close()
+        other.close()
 
 
-_COSTS = (
-    (("POST", "cancelallorders"), 25),
-    (("POST", "sendorder"), 10),
-    (("GET", "openorders"), 2),
-    (("POST", "orders/status"), 1),
+@pytest.mark.parametrize(
+    ("method", "name", "cost"),
+    [
+        ("POST", "sendorder", 10),
+        ("POST", "editorder", 10),
+        ("POST", "cancelorder", 10),
+        ("POST", "cancelallorders", 25),
+        ("POST", "cancelallordersafter", 25),
+        ("POST", "orders/status", 1),
+        ("GET", "accounts", 2),
+        ("GET", "openpositions", 2),
+        ("GET", "openorders", 2),
+        ("GET", "fills", 2),
+        ("GET", "leveragepreferences", 2),
+        ("PUT", "leveragepreferences", 10),
+        ("GET", "pnlpreferences", 2),
+        ("GET", "tickers", 0),
+        ("GET", "instruments", 0),
+    ],
 )
+def test_what_a_request_costs(method: str, name: str, cost: int) -> None:
+    """ratelimits: the table of costs."""
+    found = rest.find(method, f"{V3}/{name}")
+    assert found is not None
+    assert found.route.price(Params([])) == cost
 
 
 def test_a_batch_costs_its_size() -> None:
@@ -248,3 +273,67 @@ def test_a_delay(kraken: KrakenClient, shared_venue: PaperVenue, when: str) -> N
     answer = kraken.place(processBefore=before.isoformat())
     assert time.monotonic() - started >= 0.4
     assert ("error" in answer) is (when == "before")
+
+
+# -- untruths and refusals, in the venue's own words ----------------------------------------------
+
+
+async def test_maintenance_a_ban_and_an_endpoint_that_is_gone(
+    exchange: Any, shared_venue: PaperVenue, alias: str
+) -> None:
+    """As ccxt reads them; 503 ``Unavailable``: github.com/ccxt/ccxt/issues/24338."""
+    admin = shared_venue.admin
+    for kind, expected in (
+        ("maintenance", ccxt.ExchangeNotAvailable),
+        ("gone", ccxt.BadRequest),
+    ):
+        await asyncio.to_thread(admin.fault, kind, match={"account": alias})
+        with pytest.raises(expected):
+            await exchange.fetch_balance()
+    await asyncio.to_thread(admin.fault, "ban", match={"account": alias}, lasts_s=0.3)
+    with pytest.raises(ccxt.DDoSProtection):
+        await exchange.fetch_balance()
+    with pytest.raises(ccxt.DDoSProtection):
+        await exchange.fetch_tickers()  # the address is banned, not the key
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(ccxt.DDoSProtection):
+                await exchange.fetch_balance()
+                break
+            await asyncio.sleep(0.05)
+
+
+def test_an_order_that_is_acknowledged_and_nowhere(
+    kraken: KrakenClient, shared_venue: PaperVenue
+) -> None:
+    match = {"account": kraken.alias, "path": f"{V3}/sendorder"}
+    shared_venue.admin.fault("ghost", match=match)
+    ghost = kraken.place("lmt", limitPrice="45000", cliOrdId="wkE-1")
+    assert ghost["status"] == "placed"
+    assert kraken.open_orders() == []
+    assert kraken.post("orders/status", orderIds=ghost["order_id"])["orders"] == []
+    assert kraken.place("lmt", limitPrice="45000", cliOrdId="wkE-1")["status"] == "placed"
+
+
+def test_an_order_that_is_hidden(kraken: KrakenClient, shared_venue: PaperVenue) -> None:
+    """Placed, and for a while in no reading: it must not be taken for lost and sent again."""
+    match = {"account": kraken.alias, "path": f"{V3}/sendorder"}
+    shared_venue.admin.fault("hide", match=match, lasts_s=600)
+    hidden = kraken.stop("45000", cliOrdId="wkS-1")
+    assert kraken.open_orders() == []
+    assert kraken.post("orders/status", cliOrdIds="wkS-1")["orders"] == []
+    assert kraken.stop("45000", cliOrdId="wkS-1")["status"] == "clientOrderIdAlreadyExist"
+    assert len(shared_venue.admin.state(kraken.alias)["open_orders"]) == 1
+    status = kraken.post("cancelorder", order_id=hidden["order_id"])["cancelStatus"]
+    assert status["status"] == "cancelled"
+
+
+def test_a_reading_that_is_stale_or_altered(kraken: KrakenClient, shared_venue: PaperVenue) -> None:
+    match = {"account": kraken.alias, "path": f"{V3}/openpositions"}
+    stale = shared_venue.admin.fault("stale", match=match, times=None)
+    kraken.place("mkt")
+    assert kraken.held() == 0
+    shared_venue.admin.clear_faults(stale)
+    assert kraken.held() == Decimal("0.01")
+    shared_venue.admin.fault("alter", match=match, set={"openPositions": None})
+    assert kraken.get("openpositions")["openPositions"] is None
