@@ -527,6 +527,40 @@ def test_the_weight_limit_can_be_enforced(tmp_path: Path) -> None:
     assert 0 < int(refused[0].headers["Retry-After"]) <= 60
 
 
+def test_who_does_not_back_off_is_banned(tmp_path: Path) -> None:
+    """general-info, "IP Limits": failing to back off after 429 results in 418; bans begin with two
+    minutes; Retry-After tells how long; error-code: -1003 "IP banned until %s"."""
+    with PaperVenue(tmp_path, options=("--weight-limit", "100")) as venue:
+        client = RawClient(venue)
+        deadline = time.monotonic() + 20
+        reply = client.signed("GET", "/fapi/v1/openOrders")
+        while reply.status != 418:
+            assert time.monotonic() < deadline, "never banned"
+            reply = client.signed("GET", "/fapi/v1/openOrders")
+        assert reply.code == -1003
+        assert 100 < int(reply.headers["Retry-After"]) <= 120
+        assert client.send("GET", "/fapi/v1/ping").status == 418
+        venue.admin.clock(121_000)
+        assert client.send("GET", "/fapi/v1/ping").status == 200
+        client.close()
+
+
+def test_orders_are_counted_by_themselves(tmp_path: Path) -> None:
+    """general-info, "Order Rate Limits": X-MBX-ORDER-COUNT-(intervalNum)(intervalLetter);
+    market-data/rest-api/Exchange-Information: 300 in 10 s; error-code: -1015 TOO_MANY_ORDERS."""
+    with PaperVenue(tmp_path, options=("--weight-limit", "2400")) as venue:
+        client = RawClient(venue)
+        deadline = time.monotonic() + 30
+        reply = client.order(quantity="0")  # refused, and counted
+        assert reply.headers["X-MBX-ORDER-COUNT-1M"] == "1"
+        while reply.code != -1015:
+            assert time.monotonic() < deadline, "never too many"
+            reply = client.order(quantity="0")
+        assert reply.status == 429
+        assert client.signed("GET", "/fapi/v3/balance").status == 200
+        client.close()
+
+
 def test_fees_and_profit_reach_the_wallet(client: RawClient, shared_venue: PaperVenue) -> None:
     """trade/rest-api/Account-Trade-List: commission 0.05 % as taker, realizedPnl before it."""
     client.order("BUY", "0.1")
