@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help demo demo-down test-fast crash-kills test test-full lint fmt molecule bench venue-rules bench-venue lock bootstrap hosts clean
+.PHONY: help demo demo-down test-fast crash-kills test test-full lint fmt molecule bench lock bootstrap hosts clean
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,7 @@ fmt: bootstrap ## Rewrite Python files the way `make lint` wants them
 bench: bootstrap ## Kill to reconciled and protected, start-up, memory; budgets beside them
 	@$(VENV)/python -m bench
 
+.PHONY: venue-rules bench-venue
 venue-rules: bootstrap ## The rules that the paper venue keeps, each with its documentation and its test
 	@$(VENV)/python tools/venue_rules.py
 

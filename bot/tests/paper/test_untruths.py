@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import statistics
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +12,9 @@ import aiohttp
 import pytest
 from bot.tests.paper.test_streams import listen_key, receive, socket
 from bot.tests.support.paper_venue import AdminClient, AdminFailure, PaperVenue, RawClient
+
+from watchkeeper.paper.faults import Effect, FaultRequest, Faults
+from watchkeeper.paper.latency import Latency, LatencyRequest
 
 ENTRY = {"method": "POST", "path": "/fapi/v1/order"}
 TRADES = ("GET", "/fapi/v1/userTrades")
@@ -188,19 +191,24 @@ def test_the_venues_clock_can_be_ahead_and_behind(client: RawClient, admin: Admi
     assert ("recvWindow" in late.body["msg"], "ahead" in early.body["msg"]) == (True, True)
 
 
-def test_latency_is_drawn_from_its_seed(client: RawClient, admin: AdminClient) -> None:
-    def times() -> list[float]:
-        admin.latency(20, sigma=1.0, seed=7)
-        took = []
-        for _ in range(6):
-            started = time.monotonic()
-            client.send("GET", "/fapi/v1/ping")
-            took.append(time.monotonic() - started)
-        return took
+def test_latency_is_drawn_from_its_seed() -> None:
+    def draws(**fields: float) -> list[float]:
+        latency = Latency(0)
+        latency.set(LatencyRequest(median_ms=40, seed=7, **fields))
+        return [latency.one_way_s() for _ in range(200)]
 
-    first, second = times(), times()
-    assert max(first) > 2 * min(first), "always the same"
-    assert first.index(max(first)) == second.index(max(second)), "another row from the same seed"
+    assert draws() == [0.02] * 200
+    assert draws(sigma=1.0) == draws(sigma=1.0)
+    assert max(draws(sigma=1.0)) > 5 * min(draws(sigma=1.0)), "always the same"
+    assert max(draws(sigma=1.0, max_ms=60)) == 0.03
+    assert 0.01 < statistics.median(draws(sigma=1.0)) < 0.04
+
+
+def test_latency_is_of_a_round_trip(client: RawClient, admin: AdminClient) -> None:
+    admin.latency(300)
+    started = time.monotonic()
+    client.send("GET", "/fapi/v1/ping")
+    assert time.monotonic() - started >= 0.3
 
 
 # -- streams --------------------------------------------------------------------------------------
@@ -338,14 +346,18 @@ def test_the_same_seed_hits_the_same_requests(client: RawClient, admin: AdminCli
     assert 3 < len(first) < 25
 
 
-def test_a_fault_has_its_time(client: RawClient, admin: AdminClient) -> None:
-    admin.fault("respond", match=mine(client), times=None, after_s=0.3, for_s=0.5, body={})
-    seen: list[int] = []
-    deadline = time.monotonic() + 10
-    while seen[-1:] != [200] or 500 not in seen:
-        assert time.monotonic() < deadline, seen
-        seen.append(client.signed("GET", "/fapi/v3/balance").status)
-    assert [status for status, _ in itertools.groupby(seen)] == [200, 500, 200]
+def test_a_fault_has_its_time() -> None:
+    now = [100.0]
+    faults = Faults(lambda: now[0])
+    began: list[tuple[float, int]] = []
+    faults.on_arm.append(lambda fault: began.append((now[0], fault.id)))
+    faults.add(FaultRequest(effect=Effect(kind="ghost"), after_s=2, for_s=3))
+    hits = []
+    for now[0] in (100.0, 101.9, 102.0, 104.9, 105.0):
+        faults.pass_time()
+        hits.append(faults.take("POST", "/fapi/v1/order", "A", "", {}) is not None)
+    assert hits == [False, False, True, True, False]
+    assert began == [(102.0, 1)]
 
 
 def test_the_same_seed_is_the_same_plan(admin: AdminClient) -> None:
