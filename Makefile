@@ -47,6 +47,13 @@ fmt: bootstrap ## Rewrite Python files the way `make lint` wants them
 bench: bootstrap ## Kill to reconciled and protected, start-up, memory; budgets beside them
 	@$(VENV)/python -m bench
 
+.PHONY: venue-rules bench-venue
+venue-rules: bootstrap ## The rules that the paper venue keeps, each with its documentation and its test
+	@$(VENV)/python tools/venue_rules.py
+
+bench-venue: bootstrap ## Requests and stream messages a second of the paper venue, of one core
+	@$(VENV)/python -m bench.venue
+
 lock: bootstrap ## Resolve requirements/*.in anew into hash-pinned *.txt
 	@$(VENV)/python tools/lock.py
 

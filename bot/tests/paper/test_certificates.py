@@ -69,6 +69,19 @@ def test_certificates_about_to_end_are_made_again(
     assert certificates.ensure(tmp_path).ca.read_bytes() != first
 
 
+def test_certificates_for_other_names_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state directory of an older release goes on, with the names of today."""
+    monkeypatch.setattr(certificates, "HOST_NAMES", certificates.HOST_NAMES[:-1])
+    first = certificates.ensure(tmp_path).ca.read_bytes()
+    assert certificates.ensure(tmp_path).ca.read_bytes() == first
+    monkeypatch.undo()
+    files = certificates.ensure(tmp_path)
+    assert files.ca.read_bytes() != first
+    handshake(files.ca, certificates.server_context(files), certificates.HOST_NAMES[-1])
+
+
 def test_the_name_constraints_hold_even_for_whoever_had_the_key(tmp_path: Path) -> None:
     """The same constraints with a key we keep: a certificate for another name is refused."""
     constraints = (

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchkeeper.paper.engine import NewAlgo, NewOrder
 from watchkeeper.paper.market import (
     HISTORY_BARS,
     TICKS_PER_BAR,
@@ -27,6 +26,7 @@ from watchkeeper.paper.market import (
     read_bars,
 )
 from watchkeeper.paper.model import AccountRecord
+from watchkeeper.paper.requests import NewAlgo, NewOrder
 from watchkeeper.paper.rules import RULES
 from watchkeeper.paper.service import Venue
 

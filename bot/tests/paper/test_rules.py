@@ -367,7 +367,8 @@ def test_conditional_orders_are_not_found_on_the_other_list(client: RawClient) -
     assert client.signed("GET", ORDER, symbol="BTCUSDT", orderId=algo["algoId"]).code == -2013
     assert client.signed("DELETE", ORDER, symbol="BTCUSDT", orderId=algo["algoId"]).code == -2011
     assert client.signed("GET", "/fapi/v1/openOrders", symbol="BTCUSDT").body == []
-    assert client.signed("GET", "/fapi/v1/algoOrder", clientAlgoId="one").body == algo
+    found = client.signed("GET", "/fapi/v1/algoOrder", clientAlgoId="one").body
+    assert found["algoId"] == algo["algoId"]
 
 
 def test_unknown_conditional_orders(client: RawClient) -> None:
@@ -494,7 +495,7 @@ def test_a_search_longer_than_a_week(client: RawClient) -> None:
 
 
 def test_an_unknown_endpoint_is_counted(client: RawClient, shared_venue: PaperVenue) -> None:
-    """HTTP 404 with -5000, and GET /misses tells of it."""
+    """error-code: -5000 "Path %s, Method %s is invalid"; and GET /misses tells of it."""
     reply = client.send("GET", "/fapi/v1/noSuchThing")
     assert (reply.status, reply.code) == (404, -5000)
     assert shared_venue.admin.misses()["GET /fapi/v1/noSuchThing"] >= 1
@@ -524,6 +525,40 @@ def test_the_weight_limit_can_be_enforced(tmp_path: Path) -> None:
     assert refused
     assert refused[0].status == 429
     assert 0 < int(refused[0].headers["Retry-After"]) <= 60
+
+
+def test_who_does_not_back_off_is_banned(tmp_path: Path) -> None:
+    """general-info, "IP Limits": failing to back off after 429 results in 418; bans begin with two
+    minutes; Retry-After tells how long; error-code: -1003 "IP banned until %s"."""
+    with PaperVenue(tmp_path, options=("--weight-limit", "100")) as venue:
+        client = RawClient(venue)
+        deadline = time.monotonic() + 20
+        reply = client.signed("GET", "/fapi/v1/openOrders")
+        while reply.status != 418:
+            assert time.monotonic() < deadline, "never banned"
+            reply = client.signed("GET", "/fapi/v1/openOrders")
+        assert reply.code == -1003
+        assert 100 < int(reply.headers["Retry-After"]) <= 120
+        assert client.send("GET", "/fapi/v1/ping").status == 418
+        venue.admin.clock(121_000)
+        assert client.send("GET", "/fapi/v1/ping").status == 200
+        client.close()
+
+
+def test_orders_are_counted_by_themselves(tmp_path: Path) -> None:
+    """general-info, "Order Rate Limits": X-MBX-ORDER-COUNT-(intervalNum)(intervalLetter);
+    market-data/rest-api/Exchange-Information: 300 in 10 s; error-code: -1015 TOO_MANY_ORDERS."""
+    with PaperVenue(tmp_path, options=("--weight-limit", "2400")) as venue:
+        client = RawClient(venue)
+        deadline = time.monotonic() + 30
+        reply = client.order(quantity="0")  # refused, and counted
+        assert reply.headers["X-MBX-ORDER-COUNT-1M"] == "1"
+        while reply.code != -1015:
+            assert time.monotonic() < deadline, "never too many"
+            reply = client.order(quantity="0")
+        assert reply.status == 429
+        assert client.signed("GET", "/fapi/v3/balance").status == 200
+        client.close()
 
 
 def test_fees_and_profit_reach_the_wallet(client: RawClient, shared_venue: PaperVenue) -> None:

@@ -152,3 +152,56 @@ async def test_connections_can_be_cut(client: RawClient, shared_venue: PaperVenu
     assert message.type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
     actions = [e["action"] for e in shared_venue.admin.events(kind="stream", alias=client.alias)]
     assert actions[0] == "open"
+
+
+async def test_a_candle_that_is_over_is_told_once_more(
+    client: RawClient, shared_venue: PaperVenue
+) -> None:
+    """websocket-market-streams/Kline-Candlestick-Streams: ``x`` says that it is closed."""
+    async with socket(shared_venue, "/market/ws/btcusdt@kline_1m") as opened:
+        await asyncio.to_thread(shared_venue.admin.price, 46_010)
+        [candle] = await receive(opened, 1)
+        assert candle["k"]["x"] is False
+        await asyncio.to_thread(shared_venue.admin.clock, 60_000)
+        try:
+            await asyncio.to_thread(shared_venue.admin.price, 46_020)
+            closed, fresh = await receive(opened, 2)
+        finally:
+            await asyncio.to_thread(shared_venue.admin.clock, 0)
+    assert (closed["k"]["t"], closed["k"]["x"]) == (candle["k"]["t"], True)
+    assert (closed["k"]["c"], fresh["k"]["x"]) == ("46010.00", False)
+
+
+async def test_a_book_can_be_kept_from_its_differences(
+    client: RawClient, shared_venue: PaperVenue
+) -> None:
+    """websocket-market-streams/How-to-manage-a-local-order-book-correctly: each ``pu`` is the
+    ``u`` before, quantity 0 removes a level, and the snapshot says where to begin."""
+    path = ("GET", "/fapi/v1/depth", "symbol=BTCUSDT&limit=20")
+    async with socket(shared_venue, "/public/ws/btcusdt@depth@100ms") as opened:
+        await asyncio.to_thread(shared_venue.admin.price, 46_000)
+        [first] = await receive(opened, 1)
+        snapshot = (await asyncio.to_thread(client.send, *path)).body
+        assert snapshot["lastUpdateId"] == first["u"]
+        bids = dict(snapshot["bids"])
+        before = first["u"]
+        for price in (46_000.5, 45_999.2, 46_100):
+            await asyncio.to_thread(shared_venue.admin.price, price)
+            [change] = await receive(opened, 1)
+            assert change["pu"] == before
+            before = change["u"]
+            bids |= dict(change["b"])
+        bids = {price: quantity for price, quantity in bids.items() if float(quantity)}
+        after = (await asyncio.to_thread(client.send, *path)).body
+    assert bids == dict(after["bids"])
+
+
+async def test_a_liquidation_is_told_to_everybody(
+    client: RawClient, shared_venue: PaperVenue
+) -> None:
+    """websocket-market-streams/Liquidation-Order-Streams."""
+    await asyncio.to_thread(client.order, "BUY", "2")
+    async with socket(shared_venue, "/market/ws/btcusdt@forceOrder") as opened:
+        await asyncio.to_thread(shared_venue.admin.price, 40_000)
+        [told] = await receive(opened, 1)
+    assert (told["e"], told["o"]["S"], told["o"]["z"]) == ("forceOrder", "SELL", "2.000")

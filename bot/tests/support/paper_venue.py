@@ -14,11 +14,13 @@ ccxt uses a session it is given for REST and websockets alike. The session carri
 told the CA: ``cafile=str(venue.ca_path)``).
 
 In another process, ``env=venue.environment()``: a ``sitecustomize`` on PYTHONPATH makes every
-``*.binance.com`` name resolve to the venue, and to nothing else. The program must be told the CA.
+``*.binance.com`` and ``*.kraken.com`` name resolve to the venue, and to nothing else. The program
+must be told the CA.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hmac
 import http.client
@@ -47,8 +49,15 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 START_TIMEOUT_S = 30.0
-VENUE_DOMAIN = ".binance.com"
+VENUE_DOMAINS = (".binance.com", ".kraken.com")
+BINANCE, KRAKEN = "binanceusdm", "krakenfutures"
 _REDIRECT = Path(__file__).parent / "redirect"
+
+
+def secret_of(alias: str, venue: str = BINANCE) -> str:
+    """The secret of an account's key, in the form its venue has."""
+    secret = f"secret-{alias}"
+    return secret if venue == BINANCE else base64.b64encode(secret.encode()).decode()
 
 
 class AdminFailure(AssertionError):
@@ -97,13 +106,15 @@ class AdminClient:
         api_secret: str | None = None,
         balance: str = "10000",
         permissions: Json | None = None,
+        venue: str = BINANCE,
     ) -> Json:
         """Open an account; key and secret are made from the alias unless they are given."""
         body: Json = {
             "alias": alias,
             "api_key": api_key or f"key-{alias}",
-            "api_secret": api_secret or f"secret-{alias}",
+            "api_secret": api_secret or secret_of(alias, venue),
             "balance": balance,
+            "venue": venue,
         }
         if permissions is not None:
             body["permissions"] = permissions
@@ -119,14 +130,41 @@ class AdminClient:
         return self.call("POST", f"/accounts/{quote(alias)}/wallet", {"amount": amount})
 
     def fault(
-        self, kind: str, *, times: int | None = 1, match: Json | None = None, **effect: Any
+        self,
+        kind: str,
+        *,
+        times: int | None = 1,
+        match: Json | None = None,
+        **effect: Any,
     ) -> int:
         """Arm a fault, by default for one request; returns its id.
 
+        ``chance``, ``seed``, ``after_s`` and ``for_s`` are the fault's, all else its effect's.
         ``fault("lost_after", match={"method": "POST", "path": "/fapi/v1/order"}, hold_s=3)``
         """
-        body = {"match": match or {}, "effect": {"kind": kind, **effect}, "times": times}
+        of_fault: Json = {
+            name: effect.pop(name)
+            for name in ("chance", "seed", "after_s", "for_s")
+            if name in effect
+        }
+        body: Json = {"match": match or {}, "effect": {"kind": kind, **effect}, "times": times}
+        body |= of_fault
         return int(self.call("POST", "/faults", body)["id"])
+
+    def plan_faults(self, seed: int, **fields: Any) -> Json:
+        """Arm what a seed stands for; returns the plan."""
+        return self.call("POST", "/faults/plan", {"seed": seed, **fields})
+
+    def clock(self, offset_ms: int) -> None:
+        """How far the venue's clock is ahead of this machine's from now on."""
+        self.call("POST", "/clock", {"offset_ms": offset_ms})
+
+    def latency(self, median_ms: float, **fields: Any) -> None:
+        self.call("POST", "/latency", {"median_ms": median_ms, **fields})
+
+    def fund(self, rate: str, symbol: str = "BTCUSDT") -> None:
+        """Settle funding now."""
+        self.call("POST", f"/market/{symbol}/funding", {"rate": rate})
 
     def faults(self) -> list[Json]:
         return list(self.call("GET", "/faults")["faults"])
@@ -187,6 +225,10 @@ class AdminClient:
         body = {} if alias is None else {"account": alias}
         return int(self.call("POST", "/streams/drop", body)["dropped"])
 
+    def private_delay(self, delay_ms: int) -> None:
+        """How much later than confirmed a private feed of Kraken's goes live."""
+        self.call("POST", "/streams/delay", {"delay_ms": delay_ms})
+
     def events(
         self, *, after: int = 0, kind: str | None = None, alias: str | None = None
     ) -> list[Json]:
@@ -230,16 +272,56 @@ class Reply(NamedTuple):
         return code if isinstance(code, int) and code < 0 else None
 
 
-class RawClient:
-    """Requests as they are on the wire, without any library between, for one account."""
+class WireClient:
+    """A connection to the venue under one of its names, without any library between."""
 
-    def __init__(self, venue: PaperVenue, alias: str = "ALPHA01") -> None:
-        self.alias = alias
-        self.key = f"key-{alias}"
-        self.secret = f"secret-{alias}"
+    HOST = "fapi.binance.com"
+
+    def __init__(self, venue: PaperVenue) -> None:
         self._venue = venue
         self._context = ssl.create_default_context(cafile=str(venue.ca_path))
         self._connection: http.client.HTTPConnection | None = None
+
+    def exchange(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> Reply:
+        """Send a request as it is; the answer's body is decoded JSON."""
+        connection = self._connect()
+        try:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            text = response.read()
+        except (OSError, http.client.HTTPException):
+            self.close()
+            raise
+        return Reply(response.status, dict(response.getheaders()), json.loads(text))
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._connection is None:
+            raw = socket.create_connection(("127.0.0.1", self._venue.port), timeout=20)
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = http.client.HTTPConnection(self.HOST)
+            connection.auto_open = 0  # never by itself: that would be the real venue
+            try:
+                connection.sock = self._context.wrap_socket(raw, server_hostname=self.HOST)
+            except OSError:
+                raw.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+
+class RawClient(WireClient):
+    """Requests as they are on the wire, without any library between, for one account."""
+
+    def __init__(self, venue: PaperVenue, alias: str = "ALPHA01") -> None:
+        super().__init__(venue)
+        self.alias = alias
+        self.key = f"key-{alias}"
+        self.secret = f"secret-{alias}"
 
     def signed(self, method: str, path: str, **params: Any) -> Reply:
         """A signed request. ``timestamp`` and ``recvWindow`` are set unless given."""
@@ -260,15 +342,7 @@ class RawClient:
             body = query
         elif query:
             path = f"{path}?{query}"
-        connection = self._connect()
-        try:
-            connection.request(method, path, body, headers)
-            response = connection.getresponse()
-            text = response.read()
-        except (OSError, http.client.HTTPException):
-            self.close()
-            raise
-        return Reply(response.status, dict(response.getheaders()), json.loads(text))
+        return self.exchange(method, path, body, headers)
 
     def order(
         self, side: str | None = "BUY", quantity: str | None = "0.01", **params: Any
@@ -296,25 +370,6 @@ class RawClient:
         """The net position, negative when short."""
         rows = self.signed("GET", "/fapi/v2/positionRisk", symbol=symbol).body
         return Decimal(rows[0]["positionAmt"])
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _connect(self) -> http.client.HTTPConnection:
-        if self._connection is None:
-            raw = socket.create_connection(("127.0.0.1", self._venue.port), timeout=20)
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = http.client.HTTPConnection("fapi.binance.com")
-            connection.auto_open = 0  # never by itself: that would be the real venue
-            try:
-                connection.sock = self._context.wrap_socket(raw, server_hostname="fapi.binance.com")
-            except OSError:
-                raw.close()
-                raise
-            self._connection = connection
-        return self._connection
 
 
 class PaperVenue:
@@ -427,9 +482,9 @@ class PaperVenue:
 
     # -- clients ----------------------------------------------------------------------------------
 
-    def credentials(self, alias: str = "ALPHA01") -> dict[str, str]:
+    def credentials(self, alias: str = "ALPHA01", venue: str = BINANCE) -> dict[str, str]:
         """Key and secret of an account opened by :meth:`AdminClient.open_account`."""
-        return {"apiKey": f"key-{alias}", "secret": f"secret-{alias}"}
+        return {"apiKey": f"key-{alias}", "secret": secret_of(alias, venue)}
 
     def session(self) -> aiohttp.ClientSession:
         """An aiohttp session to which every venue name is this venue. Close it yourself."""
@@ -442,7 +497,7 @@ class PaperVenue:
             async def resolve(
                 self, host: str, port_wanted: int = 0, family: int = socket.AF_INET
             ) -> list[ResolveResult]:
-                if not host.endswith(VENUE_DOMAIN):
+                if not host.endswith(VENUE_DOMAINS):
                     raise OSError(f"a test wanted to reach {host}")
                 return [
                     ResolveResult(
@@ -469,7 +524,7 @@ class PaperVenue:
 
         def here(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
             name = host.decode() if isinstance(host, bytes) else host
-            if isinstance(name, str) and name.endswith(VENUE_DOMAIN):
+            if isinstance(name, str) and name.endswith(VENUE_DOMAINS):
                 kwargs.pop("family", None)
                 return real("127.0.0.1", self.port, socket.AF_INET, socket.SOCK_STREAM)
             return real(host, port, *args, **kwargs)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from watchkeeper.paper import hand
-from watchkeeper.paper.engine import Account
+from watchkeeper.paper.accounts import Account
+from watchkeeper.paper.fault_plan import PlanRequest
 from watchkeeper.paper.faults import FaultRequest
+from watchkeeper.paper.front import Front
+from watchkeeper.paper.latency import LatencyRequest
 from watchkeeper.paper.model import AccountRecord, Permissions, Refused
-from watchkeeper.paper.protocol.binance import errors, wire
-from watchkeeper.paper.protocol.binance.streams import Streams
-from watchkeeper.paper.rules import RULES
+from watchkeeper.paper.protocol import describe
+from watchkeeper.paper.protocol.binance import errors
+from watchkeeper.paper.protocol.kraken import rules as kraken
 from watchkeeper.paper.service import Venue
 
 T = TypeVar("T")
@@ -28,13 +33,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 class NewAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of ``POST /accounts`` and an entry of the accounts file. ``balance`` in USDT."""
+    """Body of ``POST /accounts`` and an entry of the accounts file.
+
+    ``balance`` in the venue's currency: USDT, or USD on Kraken.
+    """
 
     alias: str
     api_key: str
     api_secret: str
     balance: Decimal = Decimal(10_000)
     permissions: Permissions = msgspec.field(default_factory=Permissions)
+    venue: Literal["binanceusdm", "krakenfutures"] = "binanceusdm"
 
 
 class PriceJump(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,10 +71,29 @@ class Deposit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     amount: Decimal
 
 
+class Clock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /clock``: how far the venue's clock is ahead of its machine's."""
+
+    offset_ms: int
+
+
+class FundingRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /market/{symbol}/funding``: the rate, settled at once unless told not to."""
+
+    rate: Decimal
+    settle: bool = True
+
+
 class DropStreams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of ``POST /streams/drop``. Without ``account``: every websocket."""
 
     account: str | None = None
+
+
+class PrivateDelay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /streams/delay``: milliseconds until a private feed goes live (Kraken)."""
+
+    delay_ms: int
 
 
 class AdminError(Exception):
@@ -88,9 +116,9 @@ class Answer:
 class Admin:
     """The handler of every admin request."""
 
-    def __init__(self, venue: Venue, streams: Streams) -> None:
+    def __init__(self, venue: Venue, front: Front) -> None:
         self._venue = venue
-        self._streams = streams
+        self._front = front
         calls: list[tuple[str, str, Callable[..., Awaitable[Any]]]] = [
             ("GET", r"/health", self._health),
             ("GET", r"/misses", self._misses),
@@ -101,13 +129,18 @@ class Admin:
             ("GET", r"/faults", self._faults),
             ("POST", r"/faults", self._add_fault),
             ("DELETE", r"/faults(?:/(\d+))?", self._remove_faults),
+            ("POST", r"/faults/plan", self._plan_faults),
+            ("POST", r"/clock", self._clock),
+            ("POST", r"/latency", self._latency),
             ("POST", r"/hand/([^/]+)/(order|cancel|close)", self._hand),
             ("POST", r"/market/(pause|resume)", self._pause),
             ("POST", r"/market/speed", self._speed),
             ("GET", r"/market/([^/]+)", self._market),
             ("POST", r"/market/([^/]+)/price", self._jump),
             ("POST", r"/market/([^/]+)/depth", self._depth),
+            ("POST", r"/market/([^/]+)/funding", self._funding),
             ("POST", r"/streams/drop", self._drop),
+            ("POST", r"/streams/delay", self._delay),
             ("GET", r"/events", self._events),
         ]
         self._calls = [(method, re.compile(path), call) for method, path, call in calls]
@@ -174,18 +207,7 @@ class Admin:
 
     async def _state(self, request: web.BaseRequest, alias: str) -> Any:
         account = self._account(alias)
-        engine = self._venue.engine
-        return {
-            "account": alias,
-            "balance": wire.balance(engine, account)[0],
-            "positions": [
-                wire.position(engine, account, symbol, 3)
-                for symbol, held in account.positions.items()
-                if held.amount
-            ],
-            "open_orders": [wire.order(order) for order in account.open_orders.values()],
-            "open_algo_orders": [wire.algo(algo) for algo in account.open_algos.values()],
-        }
+        return {"account": alias, **describe.state(self._venue.engine, account)}
 
     async def _deposit(self, request: web.BaseRequest, alias: str) -> Any:
         body = await _body(request, Deposit)
@@ -213,6 +235,34 @@ class Admin:
         self._log_market({"kind": "fault", "action": "add", "fault": fault})
         return {"id": fault.id}
 
+    async def _plan_faults(self, request: web.BaseRequest) -> Any:
+        body = await _body(request, PlanRequest)
+        try:
+            return self._venue.plan_faults(body)
+        except ValueError as error:
+            raise AdminError(400, str(error)) from error
+
+    async def _clock(self, request: web.BaseRequest) -> Any:
+        body = await _body(request, Clock)
+        self._venue.set_clock(body.offset_ms)
+        return {"now_ms": self._venue.now_ms(), "offset_ms": body.offset_ms}
+
+    async def _latency(self, request: web.BaseRequest) -> Any:
+        body = await _body(request, LatencyRequest)
+        if not 0 <= body.median_ms <= 60_000 or not 0 <= body.sigma <= 5:
+            raise AdminError(400, "latency: median_ms must be 0 to 60000, sigma 0 to 5")
+        self._venue.latency.set(body)
+        self._log_market({"kind": "fault", "action": "latency", "latency": body})
+        return body
+
+    async def _funding(self, request: web.BaseRequest, symbol: str) -> Any:
+        self._known(symbol)
+        body = await _body(request, FundingRequest)
+        self._venue.funding_rates[symbol] = body.rate
+        if body.settle:
+            self._venue.settle_funding(symbol, body.rate)
+        return {"symbol": symbol, "rate": body.rate}
+
     async def _remove_faults(self, request: web.BaseRequest, number: str | None) -> Any:
         removed = self._venue.faults.remove(int(number) if number else None)
         if number and not removed:
@@ -232,7 +282,7 @@ class Admin:
     # -- the market -------------------------------------------------------------------------------
 
     async def _market(self, request: web.BaseRequest, symbol: str) -> Any:
-        _known(symbol)
+        self._known(symbol)
         quote = self._venue.quote(symbol)
         cursor = self._venue.market.symbols[symbol].cursor
         return {
@@ -249,7 +299,7 @@ class Admin:
         }
 
     async def _jump(self, request: web.BaseRequest, symbol: str) -> Any:
-        _known(symbol)
+        self._known(symbol)
         body = await _body(request, PriceJump)
         if body.price <= 0 or (body.mark is not None and body.mark <= 0):
             raise AdminError(400, f"price: must be positive, not {body.price}")
@@ -257,13 +307,18 @@ class Admin:
         return await self._market(request, symbol)
 
     async def _depth(self, request: web.BaseRequest, symbol: str) -> Any:
-        _known(symbol)
+        self._known(symbol)
         body = await _body(request, Depth)
-        if body.quantity <= 0 or body.quantity % RULES[symbol].step:
-            step = RULES[symbol].step
+        step = self._venue.engine.rules[symbol].step
+        if body.quantity <= 0 or body.quantity % step:
             raise AdminError(400, f"quantity: must be a multiple of {step}, not {body.quantity}")
         self._venue.set_depth(symbol, body.quantity)
         return await self._market(request, symbol)
+
+    def _known(self, symbol: str) -> None:
+        if symbol not in self._venue.engine.rules:
+            names = ", ".join(self._venue.engine.rules)
+            raise AdminError(404, f"no symbol {symbol!r}; there are {names}")
 
     async def _pause(self, request: web.BaseRequest, action: str) -> Any:
         self._venue.pause(action == "pause")
@@ -279,7 +334,15 @@ class Admin:
 
     async def _drop(self, request: web.BaseRequest) -> Any:
         body = await _body(request, DropStreams)
-        return {"dropped": self._streams.drop(body.account)}
+        return {"dropped": self._front.drop(body.account)}
+
+    async def _delay(self, request: web.BaseRequest) -> Any:
+        body = await _body(request, PrivateDelay)
+        if not 0 <= body.delay_ms <= 600_000:
+            raise AdminError(400, f"delay_ms: must be 0 to 600000, not {body.delay_ms}")
+        self._venue.private_delay_ms = body.delay_ms
+        self._log_market({"kind": "stream", "action": "delay", "delay_ms": body.delay_ms})
+        return {"delay_ms": body.delay_ms}
 
     def _log_market(self, fields: dict[str, Any]) -> None:
         self._venue.log([("", fields)])
@@ -289,7 +352,8 @@ def open_account(venue: Venue, request: NewAccount) -> Account:
     """Open an account, or give a known one new keys and permissions.
 
     Raises:
-        AdminError: the alias is not one, or the key belongs to another account.
+        AdminError: the alias is not one, the key or the account belongs elsewhere, or the secret
+            is not of the venue's form.
     """
     if not _ALIAS.fullmatch(request.alias):
         raise AdminError(400, f"alias: 1 to 32 of A-Z a-z 0-9 _ -, not {request.alias!r}")
@@ -298,6 +362,11 @@ def open_account(venue: Venue, request: NewAccount) -> Account:
     owner = venue.keys.get(request.api_key)
     if owner is not None and owner.alias != request.alias:
         raise AdminError(409, f"api_key: belongs to account {owner.alias} already")
+    known = venue.engine.accounts.get(request.alias)
+    if known is not None and known.record.venue != request.venue:
+        raise AdminError(409, f"venue: {request.alias} belongs to {known.record.venue} already")
+    if request.venue == kraken.VENUE and not _is_base64(request.api_secret):
+        raise AdminError(400, "api_secret: of this venue it must be base64")
     return venue.open_account(
         AccountRecord(
             alias=request.alias,
@@ -305,13 +374,17 @@ def open_account(venue: Venue, request: NewAccount) -> Account:
             api_secret=request.api_secret,
             wallet=request.balance,
             permissions=request.permissions,
+            venue=request.venue,
+            settings=kraken.settings() if request.venue == kraken.VENUE else {},
         )
     )
 
 
-def _known(symbol: str) -> None:
-    if symbol not in RULES:
-        raise AdminError(404, f"no symbol {symbol!r}; there are {', '.join(RULES)}")
+def _is_base64(text: str) -> bool:
+    try:
+        return bool(base64.b64decode(text, validate=True))
+    except binascii.Error:
+        return False
 
 
 def _number(request: web.BaseRequest, name: str, default: int) -> int:

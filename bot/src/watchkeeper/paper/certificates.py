@@ -28,6 +28,8 @@ HOST_NAMES = (
     "dstream.binance.com",
     "eapi.binance.com",
     "papi.binance.com",
+    "futures.kraken.com",
+    "demo-futures.kraken.com",
 )
 VALID_DAYS = 397
 
@@ -43,9 +45,12 @@ class Certificates(NamedTuple):
 
 
 def ensure(directory: Path) -> Certificates:
-    """The certificates in ``directory``, made on first use and when they are about to end."""
+    """The certificates in ``directory``, made on first use and when they no longer do.
+
+    That is when they are about to end, or were made for other names than today's.
+    """
     files = Certificates(directory / "ca.pem", directory / "server.pem", directory / "server.key")
-    if not all(path.exists() for path in files) or _ends_soon(files.server):
+    if not all(path.exists() for path in files) or _is_worn(files.server):
         _make(files)
     return files
 
@@ -57,12 +62,14 @@ def server_context(files: Certificates) -> ssl.SSLContext:
     return context
 
 
-def _ends_soon(path: Path) -> bool:
+def _is_worn(path: Path) -> bool:
     from cryptography import x509  # noqa: PLC0415 -- slow to import, seldom needed
 
     certificate = x509.load_pem_x509_certificate(path.read_bytes())
     left = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-    return left < datetime.timedelta(days=7)
+    named = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    names = tuple(named.get_values_for_type(x509.DNSName))
+    return left < datetime.timedelta(days=7) or names != HOST_NAMES
 
 
 def _make(files: Certificates) -> None:

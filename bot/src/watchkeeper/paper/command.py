@@ -20,16 +20,15 @@ import msgspec
 from aiohttp import web
 
 from watchkeeper.paper import admin, certificates
+from watchkeeper.paper.front import Front
 from watchkeeper.paper.market import MarketError, read_bars
-from watchkeeper.paper.protocol.binance.server import Server
-from watchkeeper.paper.protocol.binance.streams import Streams
 from watchkeeper.paper.service import Venue
 from watchkeeper.paper.store import StoreError
 
 _DESCRIPTION = """\
-Binance USD-M futures on this machine, for unmodified clients: TLS under the venue's real host
-names with a private CA, orders and positions kept through kill -9, real market data replayed, and
-faults on demand. No order ever reaches a real venue.
+Binance USD-M and Kraken Futures on this machine, for unmodified clients: TLS under the venues'
+real host names with a private CA, orders and positions kept through kill -9, real market data
+replayed, and faults on demand. No order ever reaches a real venue.
 """
 
 _EPILOG = f"""\
@@ -41,7 +40,8 @@ example:
 
 A client trusts DIR/tls/ca.pem and resolves these names to the listening address:
   {" ".join(certificates.HOST_NAMES[:5])}
-  {" ".join(certificates.HOST_NAMES[5:])}
+  {" ".join(certificates.HOST_NAMES[5:10])}
+  {" ".join(certificates.HOST_NAMES[10:])}
 
 exit codes: 0 stopped by SIGTERM or SIGINT, 2 an option is wrong, 74 the state cannot be written.
 The admin API, with an example of each call, is in docs/paper-venue.md.
@@ -50,6 +50,9 @@ The admin API, with an example of each call, is in docs/paper-venue.md.
 
 # A request that a fault holds open is not waited for.
 _SHUTDOWN_S = 0.2
+
+# How often it is looked for faults that begin, countdowns that ran out, and the like.
+_DUE_S = 0.05
 
 
 class OptionError(Exception):
@@ -177,6 +180,19 @@ def parser() -> argparse.ArgumentParser:
         "counted)",
     )
     options.add_argument(
+        "--cost-limit",
+        action="store_true",
+        help="refuse Kraken's requests above its budgets: 500 every ten seconds, 100 every ten "
+        "minutes for history (default: nothing is refused)",
+    )
+    options.add_argument(
+        "--private-delay-ms",
+        metavar="N",
+        type=_count,
+        default=0,
+        help="a private feed of Kraken's goes live so much later than it is confirmed (default: 0)",
+    )
+    options.add_argument(
         "--ready-file",
         metavar="FILE",
         type=Path,
@@ -193,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bars = None if options.walk is not None else read_bars(options.bars)
         seed = options.walk if options.walk is not None else options.seed
         files = _prepare_state(options.state)
-        venue = Venue(options.state, bars=bars, seed=seed)
+        venue = Venue(options.state, bars=bars, seed=seed, latency_ms=options.latency_ms)
     except MarketError as error:
         return _fail(f"--bars: {error}")
     except StoreError as error:
@@ -201,6 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OptionError as error:
         return _fail(str(error))
     venue.speed = options.speed
+    venue.private_delay_ms = options.private_delay_ms
     if options.paused:
         venue.pause(True)
     try:
@@ -256,12 +273,9 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    streams = Streams(venue, options.latency_ms / 2000)
-    server = Server(
-        venue, streams, latency_ms=options.latency_ms, weight_limit=options.weight_limit
-    )
-    wire = _runner(web.Server(server.handle, access_log=None))
-    control = _runner(web.Server(admin.Admin(venue, streams).handle, access_log=None))
+    front = Front(venue, weight_limit=options.weight_limit, cost_limited=options.cost_limit)
+    wire = _runner(web.Server(front.handle, access_log=None))
+    control = _runner(web.Server(admin.Admin(venue, front).handle, access_log=None))
     await wire.setup()
     await control.setup()
     try:
@@ -273,7 +287,8 @@ async def _serve(
             _write_ready(options.ready_file, wire, control, files)
         tasks = [
             asyncio.create_task(_move_market(venue)),
-            asyncio.create_task(_each_second(venue, streams)),
+            asyncio.create_task(_each_second(front)),
+            asyncio.create_task(_pass_time(venue)),
         ]
         ended = asyncio.create_task(stopping.wait())
         await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
@@ -283,7 +298,7 @@ async def _serve(
             if isinstance(outcome, Exception):
                 raise outcome
     finally:
-        await streams.close()
+        await front.close()
         await wire.cleanup()
         await control.cleanup()
     return 0
@@ -347,14 +362,18 @@ async def _move_market(venue: Venue) -> None:
         await asyncio.sleep(0)
 
 
-async def _each_second(venue: Venue, streams: Streams) -> None:
+async def _pass_time(venue: Venue) -> None:
+    while True:
+        await asyncio.sleep(_DUE_S)
+        venue.pass_time()
+
+
+async def _each_second(front: Front) -> None:
     second = 0
     while True:
         await asyncio.sleep(1.0)
         second += 1
-        if not venue.paused:
-            streams.mark_prices(second)
-        streams.expire_listen_keys()
+        front.each_second(second)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from watchkeeper.paper.engine import AlgoChanged, Change, OrderChanged, PositionChanged
+from watchkeeper.paper.changes import (
+    AlgoChanged,
+    Change,
+    IncomeBooked,
+    LeverageChanged,
+    MarginCalled,
+    OrderChanged,
+    PositionChanged,
+)
 from watchkeeper.paper.faults import Fault
-from watchkeeper.paper.protocol.binance import wire
+from watchkeeper.paper.protocol import describe
 
 Fields = dict[str, Any]
 
@@ -22,10 +30,10 @@ def request(
     *,
     client_id: str,
     status: int | None,
-    code: int | None,
+    code: int | str | None,
     fault: Fault | None,
 ) -> Fields:
-    """A request. ``status`` None: never answered. ``code``: the venue's error code, if any."""
+    """A request. ``status`` None: never answered. ``code``: the venue's error, if any."""
     return {
         "kind": "request",
         "method": method,
@@ -58,6 +66,7 @@ def effects(change: Change) -> list[Fields]:
                     "commission": f"{fill.commission:f}",
                     "realized_pnl": f"{fill.realized_pnl:f}",
                     "reduce_only": order.reduce_only,
+                    "position_side": fill.position_side,
                     "position_after": f"{fill.position_after:f}",
                 }
             )
@@ -70,7 +79,7 @@ def effects(change: Change) -> list[Fields]:
                 "client_id": order.client_id,
                 "status": order.status,
                 "algo_id": order.algo_id or None,
-                "order": wire.order(order),
+                "order": describe.order(order),
             }
         )
         return events
@@ -87,7 +96,7 @@ def effects(change: Change) -> list[Fields]:
                 "status": algo.status,
                 "order_id": algo.order_id or None,
                 "reason": algo.reject_reason,
-                "algo": wire.algo(algo),
+                "algo": describe.algo(algo),
             }
         ]
     if isinstance(change, PositionChanged):
@@ -96,21 +105,27 @@ def effects(change: Change) -> list[Fields]:
             {
                 "kind": "position",
                 "symbol": position.symbol,
+                "side": position.side,
                 "amount": f"{position.amount:f}",
                 "entry_price": f"{position.entry_price:f}",
                 "wallet": f"{change.wallet:f}",
             }
         ]
+    if isinstance(change, IncomeBooked):
+        income = change.income
+        return [
+            {
+                "kind": "income",
+                "type": income.kind,
+                "symbol": income.symbol,
+                "tran_id": income.tran_id,
+                "amount": f"{income.amount:f}",
+                "wallet": f"{change.wallet:f}",
+            }
+        ]
+    if isinstance(change, MarginCalled):
+        return [{"kind": "margin_call", "symbols": [p.symbol for p in change.positions]}]
+    if isinstance(change, LeverageChanged):
+        return []  # the record's own change tells it
     record = change.record
     return [{"kind": "account", "wallet": f"{record.wallet:f}", "settings": record.settings}]
-
-
-def account_of(change: Change) -> str:
-    """The alias of the account a change belongs to."""
-    if isinstance(change, OrderChanged):
-        return change.order.account
-    if isinstance(change, AlgoChanged):
-        return change.algo.account
-    if isinstance(change, PositionChanged):
-        return change.position.account
-    return change.record.alias

@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
-from watchkeeper.paper.engine import Account, NewAlgo, NewOrder
+from watchkeeper.paper.accounts import Account
 from watchkeeper.paper.model import ZERO, Reason, Refused
-from watchkeeper.paper.protocol.binance import wire
+from watchkeeper.paper.protocol import describe
+from watchkeeper.paper.requests import NewAlgo, NewOrder
 from watchkeeper.paper.service import Venue
 
 
@@ -29,6 +30,7 @@ class HandOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     stop_price: Decimal = ZERO
     reduce_only: bool = False
     client_id: str = ""
+    position_side: str = "BOTH"
 
 
 class HandCancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,7 +43,7 @@ class HandCancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class HandClose(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of ``POST /hand/{alias}/close``."""
+    """Body of ``POST /hand/{alias}/close``: all positions of the symbol."""
 
     symbol: str
 
@@ -66,9 +68,10 @@ def order(venue: Venue, account: Account, request: HandOrder) -> dict[str, Any]:
                 price=request.price,
                 reduce_only=request.reduce_only,
                 client_id=client_id,
+                position_side=request.position_side,
             ),
         )
-        return _log(venue, account, "order", wire.algo(algo))
+        return _log(venue, account, "order", describe.algo(algo))
     placed = venue.engine.place(
         account,
         NewOrder(
@@ -79,9 +82,10 @@ def order(venue: Venue, account: Account, request: HandOrder) -> dict[str, Any]:
             price=request.price,
             reduce_only=request.reduce_only,
             client_id=client_id,
+            position_side=request.position_side,
         ),
     )
-    return _log(venue, account, "order", wire.order(placed))
+    return _log(venue, account, "order", describe.order(placed))
 
 
 def cancel(venue: Venue, account: Account, request: HandCancel) -> dict[str, Any]:
@@ -96,34 +100,38 @@ def cancel(venue: Venue, account: Account, request: HandCancel) -> dict[str, Any
         ended = venue.engine.cancel(
             account, request.symbol, order_id=regular.order_id, client_id=None
         )
-        return _log(venue, account, "cancel", wire.order(ended))
+        return _log(venue, account, "cancel", describe.order(ended))
     if request.order_id is not None:
         raise Refused(Reason.UNKNOWN_ORDER)
     algo = venue.engine.cancel_algo(account, algo_id=request.algo_id, client_id=by_client)
-    return _log(venue, account, "cancel", wire.algo(algo))
+    return _log(venue, account, "cancel", describe.algo(algo))
 
 
 def close(venue: Venue, account: Account, request: HandClose) -> dict[str, Any]:
-    """Close a position at the market.
+    """Close a symbol's positions at the market; returns the last order.
 
     Raises:
         Refused: NOTHING_TO_CLOSE.
     """
-    held = account.position(request.symbol).amount if request.symbol in venue.engine.rules else ZERO
+    held = [*account.held(request.symbol)]
     if not held:
         raise Refused(Reason.NOTHING_TO_CLOSE)
-    placed = venue.engine.place(
-        account,
-        NewOrder(
-            symbol=request.symbol,
-            side="SELL" if held > 0 else "BUY",
-            type="MARKET",
-            quantity=abs(held),
-            reduce_only=True,
-            client_id=f"web_{secrets.token_hex(8)}",
-        ),
-    )
-    return _log(venue, account, "close", wire.order(placed))
+    orders = [
+        venue.engine.place(
+            account,
+            NewOrder(
+                symbol=request.symbol,
+                side="SELL" if position.amount > 0 else "BUY",
+                type="MARKET",
+                quantity=abs(position.amount),
+                reduce_only=position.side == "BOTH",
+                client_id=f"web_{secrets.token_hex(8)}",
+                position_side=position.side,
+            ),
+        )
+        for position in held
+    ]
+    return _log(venue, account, "close", describe.order(orders[-1]))
 
 
 def _log(venue: Venue, account: Account, action: str, answer: dict[str, Any]) -> dict[str, Any]:

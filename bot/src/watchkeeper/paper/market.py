@@ -105,6 +105,7 @@ class Cursor(msgspec.Struct, kw_only=True):
     last: Decimal = Decimal(0)
     mark: Decimal = Decimal(0)
     depth: Decimal = Decimal(1)
+    updates: int = 0  # ticks ever given
 
 
 class Tick(NamedTuple):
@@ -122,8 +123,9 @@ class SymbolMarket:
         self.rules = rules
         self._feed = feed
         self._seed = seed
-        symbol = rules.symbol
-        depth = _DEPTH.get(symbol, Decimal(1000))
+        # Two contracts with one reference draw the same numbers, so that their prices agree.
+        self._reference = rules.reference or rules.symbol
+        depth = _DEPTH.get(self._reference, Decimal(1000))
         if cursor is None:
             close: Decimal | None = None
             for index in range(HISTORY_BARS):
@@ -145,6 +147,7 @@ class SymbolMarket:
     def step(self, now_ms: int) -> Tick:
         """Move on by one tick."""
         cursor = self.cursor
+        cursor.updates += 1
         cursor.tick += 1
         if cursor.tick >= len(self._path):
             cursor.previous_close = self._bar.close
@@ -160,6 +163,7 @@ class SymbolMarket:
         """Trade at ``price`` now; later ticks go on from there."""
         cursor = self.cursor
         raw = self._path[max(cursor.tick, 0)]
+        cursor.updates += 1
         cursor.shift = price / raw
         cursor.last = round_to(price, self.rules.tick)
         cursor.mark = mark if mark is not None else cursor.last
@@ -174,11 +178,12 @@ class SymbolMarket:
             mark=cursor.mark,
             depth=cursor.depth,
             time_ms=now_ms,
+            update_id=cursor.updates,
         )
 
     def _open_bar(self) -> tuple[Bar, list[Decimal]]:
         bar = self._feed.bar(self.cursor.bar, self.cursor.previous_close)
-        draw = random.Random(f"{self._seed}/{self.rules.symbol}/path/{self.cursor.bar}")  # noqa: S311
+        draw = random.Random(f"{self._seed}/{self._reference}/path/{self.cursor.bar}")  # noqa: S311
         return bar, path(bar, draw)
 
 
@@ -243,15 +248,20 @@ class Market:
     """All symbols, moving together."""
 
     def __init__(
-        self, bars: Sequence[Bar] | None, seed: int, cursors: dict[str, Cursor] | None = None
+        self,
+        bars: Sequence[Bar] | None,
+        seed: int,
+        cursors: dict[str, Cursor] | None = None,
+        rules: dict[str, Rules] = RULES,
     ) -> None:
         """``bars`` replay BTCUSDT; None walks it like the others."""
         known = cursors or {}
         self.symbols: dict[str, SymbolMarket] = {}
-        for symbol, rules in RULES.items():
-            replayed = bars is not None and symbol == "BTCUSDT"
-            feed: Feed = Replay(bars or []) if replayed else Walk(symbol, seed)
-            self.symbols[symbol] = SymbolMarket(rules, feed, seed, known.get(symbol))
+        for symbol, rule in rules.items():
+            reference = rule.reference or symbol
+            replayed = bars is not None and reference == "BTCUSDT"
+            feed: Feed = Replay(bars or []) if replayed else Walk(reference, seed)
+            self.symbols[symbol] = SymbolMarket(rule, feed, seed, known.get(symbol))
 
     def step(self, now_ms: int) -> list[Tick]:
         """One tick of every symbol."""

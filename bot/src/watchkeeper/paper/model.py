@@ -52,6 +52,25 @@ class Reason(StrEnum):
     MARGIN_TYPE_ORDERS = "margin type cannot change with open orders"
     MARGIN_TYPE_POSITION = "margin type cannot change with a position"
     POSITION_MODE_SAME = "position mode is set already"
+    POSITION_MODE_ORDERS = "position mode cannot change with open orders"
+    POSITION_MODE_POSITION = "position mode cannot change with a position"
+    POSITION_SIDE = "position side does not fit the position mode"
+    MULTI_ASSETS_SAME = "multi-assets mode is set already"
+    MULTI_ASSETS_ISOLATED = "multi-assets mode cannot be had with isolated margin"
+    ISOLATED_IN_MULTI_ASSETS = "isolated margin cannot be had in multi-assets mode"
+    LEVERAGE_ISOLATED = "leverage cannot be reduced under an isolated position"
+    NOT_ISOLATED = "margin can only be moved under isolated positions"
+    ISOLATED_NO_POSITION = "margin can only be added to an open position"
+    ISOLATED_MARGIN = "not enough isolated margin to take out"
+    CROSS_MARGIN = "not enough free margin to put in"
+    AMOUNT_NOT_POSITIVE = "amount is not positive"
+    MULTI_ASSETS_ORDERS = "multi-assets mode cannot change with open orders"
+    AMEND_NOTIONAL = "amended notional below the minimum"
+    AMEND_REDUCE_ONLY = "the original order is not reduce-only"
+    AMEND_LIMIT = "order was amended too often"
+    NOTHING_TO_AMEND = "order would stay as it is"
+    NOT_AMENDABLE = "only limit orders can be amended"
+    GOOD_TILL_DATE = "good-till date is too near or too far"
     NOT_SUPPORTED = "not supported by the paper venue"
 
 
@@ -62,6 +81,18 @@ class Refused(Exception):
         super().__init__(reason.value, *details)
         self.reason = reason
         self.details = details
+
+
+class Amendment(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of an open order."""
+
+    amendment_id: int
+    price_before: Decimal
+    price_after: Decimal
+    quantity_before: Decimal
+    quantity_after: Decimal
+    time_ms: int
+    modify_id: int | None = None
 
 
 class Order(msgspec.Struct, kw_only=True):
@@ -88,6 +119,9 @@ class Order(msgspec.Struct, kw_only=True):
     working_type: str = "CONTRACT_PRICE"
     algo_id: int = 0
     expire_reason: str = ""
+    position_side: str = "BOTH"  # LONG or SHORT in hedge mode
+    good_till_ms: int = 0  # of a GTD order
+    amendments: list[Amendment] = []
 
     @property
     def remaining(self) -> Decimal:
@@ -130,6 +164,7 @@ class Algo(msgspec.Struct, kw_only=True):
     updated_ms: int = 0
     triggered_ms: int = 0
     reject_reason: str = ""
+    position_side: str = "BOTH"
 
     @property
     def is_open(self) -> bool:
@@ -152,10 +187,27 @@ class Fill(msgspec.Struct, kw_only=True):
     maker: bool
     time_ms: int
     position_after: Decimal
+    position_side: str = "BOTH"
+
+
+class Income(msgspec.Struct, kw_only=True):
+    """Money that came or went other than by a fill: TRANSFER, FUNDING_FEE, INSURANCE_CLEAR."""
+
+    tran_id: int
+    account: str
+    symbol: str  # empty: of the whole account
+    kind: str
+    amount: Decimal
+    time_ms: int
+    info: str = ""
 
 
 class Position(msgspec.Struct, kw_only=True):
-    """Net position of one symbol; ``amount`` is negative when short."""
+    """Position of one symbol; ``amount`` is negative when short.
+
+    In one-way mode there is one, of the side BOTH; in hedge mode two, LONG and SHORT. Money in
+    ``isolated_wallet`` is part of the account's wallet and set aside for this position alone.
+    """
 
     account: str
     symbol: str
@@ -164,6 +216,13 @@ class Position(msgspec.Struct, kw_only=True):
     break_even: Decimal = ZERO
     realized: Decimal = ZERO  # accumulated since the account was opened
     updated_ms: int = 0
+    side: str = "BOTH"
+    isolated_wallet: Decimal = ZERO
+
+    @property
+    def key(self) -> str:
+        """Of the position within its account."""
+        return self.symbol if self.side == "BOTH" else f"{self.symbol}/{self.side}"
 
 
 class SymbolSettings(msgspec.Struct, kw_only=True):
@@ -171,6 +230,10 @@ class SymbolSettings(msgspec.Struct, kw_only=True):
 
     leverage: int = 20
     margin_type: str = "CROSSED"
+
+    @property
+    def isolated(self) -> bool:
+        return self.margin_type == "ISOLATED"
 
 
 class Permissions(msgspec.Struct, kw_only=True):
@@ -185,7 +248,7 @@ class Permissions(msgspec.Struct, kw_only=True):
 
 
 class AccountRecord(msgspec.Struct, kw_only=True):
-    """The part of an account that is stored as one row."""
+    """The part of an account that is stored as one row. An account belongs to one venue."""
 
     alias: str
     api_key: str
@@ -196,6 +259,11 @@ class AccountRecord(msgspec.Struct, kw_only=True):
     listen_key: str = ""
     listen_key_until_ms: int = 0
     created_ms: int = 0
+    venue: str = "binanceusdm"  # ccxt's name of it
+    hedge: bool = False
+    multi_assets: bool = False
+    # Symbol, or "" for all of them: when its orders are cancelled, unless renewed.
+    countdowns: dict[str, int] = {}
 
 
 class Quote(msgspec.Struct, frozen=True):
@@ -207,3 +275,4 @@ class Quote(msgspec.Struct, frozen=True):
     mark: Decimal
     depth: Decimal
     time_ms: int = 0
+    update_id: int = 0  # counts the symbol's ticks

@@ -5,23 +5,34 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 import msgspec
 
 from watchkeeper.paper import events
-from watchkeeper.paper.engine import Account, Change, Engine
+from watchkeeper.paper.accounts import Account
+from watchkeeper.paper.changes import Change, account_of
+from watchkeeper.paper.engine import Engine
+from watchkeeper.paper.fault_plan import Plan, PlanRequest, plan
 from watchkeeper.paper.faults import Faults
+from watchkeeper.paper.latency import Latency
 from watchkeeper.paper.market import TICKS_PER_BAR, Bar, Candles, Market, Tick
 from watchkeeper.paper.model import AccountRecord, Quote
+from watchkeeper.paper.protocol.kraken.rules import KRAKEN_RULES
+from watchkeeper.paper.rules import RULES
 from watchkeeper.paper.store import Event, Store
+from watchkeeper.paper.views import Views
 
 LISTEN_KEY_MS = 60 * 60_000
+FUNDING_MS = 8 * 60 * 60_000
+FUNDING_RATE = Decimal("0.0001")
+_TRADES = 1000  # public trades that are remembered, for each symbol
+ALL_RULES = RULES | KRAKEN_RULES
 
 _encode = msgspec.json.Encoder().encode
 
@@ -29,6 +40,35 @@ _encode = msgspec.json.Encoder().encode
 def wall_clock_ms() -> int:
     """The venue's time is the wall clock of its machine."""
     return time.time_ns() // 1_000_000
+
+
+class PublicTrade(NamedTuple):
+    """A trade of the market. ``seller`` took: the buyer was the maker."""
+
+    id: int
+    price: Decimal
+    quantity: Decimal
+    time_ms: int
+    buyer_is_maker: bool
+
+
+class Funding(NamedTuple):
+    """A settlement that was."""
+
+    symbol: str
+    rate: Decimal
+    mark: Decimal
+    time_ms: int
+
+
+class MarginMove(NamedTuple):
+    """Money that was put into an isolated position, or, negative, taken out."""
+
+    account: str
+    symbol: str
+    side: str
+    amount: Decimal
+    time_ms: int
 
 
 class Venue:
@@ -45,19 +85,28 @@ class Venue:
         bars: Sequence[Bar] | None,
         seed: int,
         now_ms: Callable[[], int] = wall_clock_ms,
+        latency_ms: float = 0,
     ) -> None:
         """Open or continue the venue kept in ``state``. ``bars`` None: walk all symbols.
+
+        ``latency_ms``: of a round trip.
 
         Raises:
             StoreError: the state cannot be used.
         """
-        self.now_ms = now_ms
+        self.wall_ms = now_ms
+        self.clock_offset_ms = 0
         self.store = Store(state / "venue.db")
-        self.engine = Engine(now_ms)
+        self.engine = Engine(self.now_ms, ALL_RULES)
+        self.latency = Latency(latency_ms)
+        self.views = Views(self.engine, self.now_ms)
         self.faults = Faults()
+        self.faults.on_arm.append(self.views.armed)
+        self._clock_steps: list[tuple[float, int]] = []  # (when by the monotonic clock, offset)
         self.candles = Candles()
         self.misses: Counter[str] = Counter()
         self.speed = 60.0
+        self.private_delay_ms = 0  # after which a private feed goes live, where a venue has that
         self.on_change: list[Callable[[Change, int], None]] = []
         self.on_tick: list[Callable[[Tick, int], None]] = []
         self.keys: dict[str, Account] = {}
@@ -66,24 +115,34 @@ class Venue:
 
         self.paused = self.store.meta("paused") == b"1"
         cursors = self.store.cursors()
-        self.market = Market(bars, seed, cursors)
+        self.market = Market(bars, seed, cursors, ALL_RULES)
         self.engine.restore(
             self.store.accounts(),
             self.store.orders(),
             self.store.algos(),
             self.store.fills(),
             self.store.positions(),
+            self.store.incomes(),
         )
         for account in self.engine.accounts.values():
             self._index_keys(account)
-        now = now_ms()
+        now = self.now_ms()
+        self.trades = {symbol: deque[PublicTrade](maxlen=_TRADES) for symbol in self.engine.rules}
+        # Kraken's is hourly and accrues: there it is charged when a test says so, and only then.
+        self.funding_rates = {
+            symbol: FUNDING_RATE if symbol in RULES else Decimal(0) for symbol in ALL_RULES
+        }
+        self.fundings: deque[Funding] = deque(maxlen=_TRADES)
+        self.margin_moves: deque[MarginMove] = deque(maxlen=_TRADES)
+        self._funded = now // FUNDING_MS
         known = self.store.candles()
         for symbol, open_ms, candle in known:
             self.candles.load(symbol, open_ms, candle)
         for symbol, market in self.market.symbols.items():
             self.engine.quotes[symbol] = market.quote(now)
-        if not cursors:
-            self.store.commit((), (), candles=self._write_history(now))
+        fresh = [symbol for symbol in self.market.symbols if symbol not in cursors]
+        if fresh:
+            self.store.commit((), (), candles=self._write_history(fresh, now))
             self.step()
         self.log([("", {"kind": "start", "seed": seed})])
 
@@ -91,6 +150,52 @@ class Venue:
         self.store.close()
 
     # -- time and prices --------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """The venue's clock."""
+        return self.wall_ms() + self.clock_offset_ms
+
+    def set_clock(self, offset_ms: int) -> None:
+        """The venue's clock differs from its machine's by so much from now on."""
+        self.clock_offset_ms = offset_ms
+        self.log([("", {"kind": "fault", "action": "clock", "offset_ms": offset_ms})])
+
+    def plan_faults(self, request: PlanRequest) -> Plan:
+        """Arm what a seed stands for, beginning now.
+
+        Raises:
+            ValueError: a kind of fault that there is not.
+        """
+        planned = plan(request)
+        now_s = time.monotonic()
+        fields = {"kind": "fault", "action": "plan", "plan": request}
+        self.log([("", fields)])
+        for fault in planned.faults:
+            self.faults.add(fault)
+        self._clock_steps += [(now_s + step.after_s, step.offset_ms) for step in planned.clock]
+        return planned
+
+    def pass_time(self) -> None:
+        """Do what is due: faults that begin, clock steps, countdowns, expired orders, funding."""
+        self.faults.pass_time()
+        now_s = time.monotonic()
+        for step in [step for step in self._clock_steps if step[0] <= now_s]:
+            self._clock_steps.remove(step)
+            self.set_clock(step[1])
+        self.engine.pass_time()
+        period = self.now_ms() // FUNDING_MS
+        if period > self._funded:
+            self._funded = period
+            for symbol, rate in self.funding_rates.items():
+                self.settle_funding(symbol, rate)
+        self.log([])
+
+    def settle_funding(self, symbol: str, rate: Decimal) -> None:
+        """Let longs pay shorts by ``rate``, or, negative, the other way."""
+        funding = Funding(symbol, rate, self.quote(symbol).mark, self.now_ms())
+        self.fundings.append(funding)
+        self.engine.fund(symbol, rate)
+        self.log([("", {"kind": "market", "symbol": symbol, "funding": rate})])
 
     @property
     def tick_interval_s(self) -> float:
@@ -128,6 +233,10 @@ class Venue:
         now = self.now_ms()
         candles: list[tuple[str, int, list[Decimal]]] = []
         for tick in ticks:
+            last = self.trades[tick.symbol]
+            fell = bool(last) and tick.quote.last < last[-1].price
+            quantity = max(tick.volume, self.engine.rules[tick.symbol].min_quantity)
+            last.append(PublicTrade(tick.quote.update_id, tick.quote.last, quantity, now, fell))
             self.engine.tick(tick.symbol, tick.quote)
             candles.append(self.candles.add(tick.symbol, tick.quote.last, tick.volume, now))
         self.log(head, with_market=True, candles=candles)
@@ -135,10 +244,12 @@ class Venue:
             for tick in ticks:
                 listener(tick, now)
 
-    def _write_history(self, now: int) -> list[tuple[str, int, list[Decimal]]]:
+    def _write_history(
+        self, symbols: Sequence[str], now: int
+    ) -> list[tuple[str, int, list[Decimal]]]:
         rows: list[tuple[str, int, list[Decimal]]] = []
-        for symbol, market in self.market.symbols.items():
-            bars = list(market.history())
+        for symbol in symbols:
+            bars = list(self.market.symbols[symbol].history())
             first = now // 60_000 * 60_000 - len(bars) * 60_000
             for number, bar in enumerate(bars):
                 candle = [bar.open, bar.high, bar.low, bar.close, bar.volume]
@@ -159,6 +270,11 @@ class Venue:
         self._index_keys(account)
         self.log([])
         return account
+
+    def account_of_key(self, api_key: str, venue: str) -> Account | None:
+        """Whose key it is; nobody's, if the account belongs to another venue."""
+        account = self.keys.get(api_key)
+        return account if account is not None and account.record.venue == venue else None
 
     def _index_keys(self, account: Account) -> None:
         record = account.record
@@ -213,12 +329,11 @@ class Venue:
 
         A venue that cannot write must not go on answering: it ends.
         """
-        changes = self.engine.changes
-        self.engine.changes = []
+        changes = self.engine.take_changes()
         now = self.now_ms()
         rows = [self._event(account, fields, now) for account, fields in head]
         for change in changes:
-            account = events.account_of(change)
+            account = account_of(change)
             rows.extend(self._event(account, fields, now) for fields in events.effects(change))
         if not rows and not with_market and not candles:
             return

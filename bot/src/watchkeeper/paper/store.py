@@ -15,15 +15,16 @@ from typing import TypeVar
 import apsw
 import msgspec
 
-from watchkeeper.paper.engine import (
+from watchkeeper.paper.changes import (
     AlgoChanged,
     Change,
+    IncomeBooked,
     OrderChanged,
     PositionChanged,
     RecordChanged,
 )
 from watchkeeper.paper.market import Cursor
-from watchkeeper.paper.model import AccountRecord, Algo, Fill, Order, Position
+from watchkeeper.paper.model import AccountRecord, Algo, Fill, Income, Order, Position
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ CREATE TABLE IF NOT EXISTS fills (
 CREATE TABLE IF NOT EXISTS positions (
     account TEXT, symbol TEXT, data BLOB, PRIMARY KEY (account, symbol)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS incomes (tran_id INTEGER PRIMARY KEY, data BLOB);
 CREATE TABLE IF NOT EXISTS candles (
     symbol TEXT, open_ms INTEGER, data BLOB, PRIMARY KEY (symbol, open_ms)
 ) WITHOUT ROWID;
@@ -109,6 +111,9 @@ class Store:
 
     def positions(self) -> list[Position]:
         return self._rows("SELECT data FROM positions", Position)
+
+    def incomes(self) -> list[Income]:
+        return self._rows("SELECT data FROM incomes ORDER BY tran_id", Income)
 
     def candles(self) -> list[tuple[str, int, list[Decimal]]]:
         decode = msgspec.json.Decoder(list[Decimal]).decode
@@ -185,16 +190,15 @@ class Store:
                     "INSERT INTO fills VALUES (?,?,?)", (fill.symbol, fill.trade_id, _encode(fill))
                 )
         elif isinstance(change, PositionChanged):
-            position = change.position
-            execute(
-                "INSERT OR REPLACE INTO positions VALUES (?,?,?)",
-                (position.account, position.symbol, _encode(position)),
-            )
+            self._write_position(change.position)
             # A fill moves the wallet too: its own column, so that the record need not be written.
-            execute(
-                "UPDATE accounts SET wallet=? WHERE alias=?",
-                (str(change.wallet), position.account),
-            )
+            self._write_wallet(change.position.account, change.wallet)
+        elif isinstance(change, IncomeBooked):
+            income = change.income
+            execute("INSERT INTO incomes VALUES (?,?)", (income.tran_id, _encode(income)))
+            self._write_wallet(income.account, change.wallet)
+            if change.position is not None:
+                self._write_position(change.position)
         elif isinstance(change, AlgoChanged):
             algo = change.algo
             execute("INSERT OR REPLACE INTO algos VALUES (?,?)", (algo.algo_id, _encode(algo)))
@@ -204,6 +208,15 @@ class Store:
                 "INSERT OR REPLACE INTO accounts VALUES (?,?,?)",
                 (record.alias, str(record.wallet), _encode(record)),
             )
+
+    def _write_position(self, position: Position) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO positions VALUES (?,?,?)",
+            (position.account, position.key, _encode(position)),
+        )
+
+    def _write_wallet(self, alias: str, wallet: Decimal) -> None:
+        self._db.execute("UPDATE accounts SET wallet=? WHERE alias=?", (str(wallet), alias))
 
     def _rows(self, query: str, kind: type[T]) -> list[T]:
         decode = msgspec.json.Decoder(kind).decode

@@ -12,7 +12,7 @@ _real = socket.getaddrinfo
 
 def _here(host, port, *args, **kwargs):  # type: ignore[no-untyped-def]
     name = host.decode() if isinstance(host, bytes) else host
-    if isinstance(name, str) and name.endswith(".binance.com"):
+    if isinstance(name, str) and name.endswith((".binance.com", ".kraken.com")):
         venue_host, _, venue_port = _address.rpartition(":")
         return _real(venue_host, int(venue_port), socket.AF_INET, socket.SOCK_STREAM)
     return _real(host, port, *args, **kwargs)

@@ -84,6 +84,55 @@ _CODES: dict[Reason, tuple[int, str]] = {
         "Margin type cannot be changed if there exists position.",
     ),
     Reason.POSITION_MODE_SAME: (-4059, "No need to change position side."),
+    Reason.POSITION_MODE_ORDERS: (
+        -4067,
+        "Position side cannot be changed if there exists open orders.",
+    ),
+    Reason.POSITION_MODE_POSITION: (
+        -4068,
+        "Position side cannot be changed if there exists position.",
+    ),
+    Reason.POSITION_SIDE: (-4061, "Order's position side does not match user's setting."),
+    Reason.MULTI_ASSETS_SAME: (
+        -4171,
+        "Adjusted asset mode is currently set and does not need to be adjusted repeatedly.",
+    ),
+    Reason.MULTI_ASSETS_ISOLATED: (
+        -4167,
+        (
+            "Unable to adjust to Multi-Assets mode with symbols of USDⓈ-M Futures under "
+            "isolated-margin mode."
+        ),
+    ),
+    Reason.ISOLATED_IN_MULTI_ASSETS: (
+        -4168,
+        "Unable to adjust to isolated-margin mode under the Multi-Assets mode.",
+    ),
+    Reason.LEVERAGE_ISOLATED: (
+        -4161,
+        "Leverage reduction is not supported in Isolated Margin Mode with open positions.",
+    ),
+    Reason.NOT_ISOLATED: (-4049, "Add margin only support for isolated position."),
+    Reason.ISOLATED_NO_POSITION: (-4054, "Cannot add position margin: position is 0."),
+    Reason.CROSS_MARGIN: (-4050, "Cross balance insufficient."),
+    Reason.AMOUNT_NOT_POSITIVE: (-4055, "Amount must be positive."),
+    Reason.MULTI_ASSETS_ORDERS: (
+        -4170,
+        "Unable to adjust Multi-Assets Mode with open orders in USDⓈ-M Futures.",
+    ),
+    Reason.AMEND_NOTIONAL: (-5029, "Order's notional must be no smaller than {}"),
+    Reason.AMEND_REDUCE_ONLY: (-5047, "The original order is not a reduce-only order"),
+    Reason.AMEND_LIMIT: (-5026, "Exceed maximum modify order limit."),
+    Reason.ISOLATED_MARGIN: (-4051, "Isolated balance insufficient."),
+    Reason.NOTHING_TO_AMEND: (-5027, "No need to modify the order."),
+    Reason.NOT_AMENDABLE: (-5025, "Only limit order is supported."),
+    Reason.GOOD_TILL_DATE: (
+        -5040,
+        (
+            "The goodTillDate timestamp must be greater than the current time plus 600 seconds and "
+            "smaller than 253402300799000"
+        ),
+    ),
     Reason.NOT_SUPPORTED: (-1020, "This operation is not supported: {}."),
 }
 
@@ -112,6 +161,24 @@ def invalid_path(method: str, path: str) -> ApiError:
     return ApiError(-5000, f"Path {path}, Method {method} is invalid", 404)
 
 
+def banned(until_ms: int) -> ApiError:
+    return ApiError(
+        -1003,
+        f"Way too many requests; IP banned until {until_ms}. Please use the websocket for live "
+        "updates to avoid bans.",
+        418,
+    )
+
+
+def too_many_orders(limit: str) -> ApiError:
+    """``limit``: as in "300 orders per 10 SECONDS"."""
+    return ApiError(-1015, f"Too many new orders; current limit is {limit}.", 429)
+
+
+def batch_size(number: int) -> ApiError:
+    return ApiError(-4082, f"Invalid number of batch place orders: {number}")
+
+
 NO_API_KEY = ApiError(-2014, "API-key format invalid.", 401)
 REJECTED_KEY = ApiError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
 BAD_SIGNATURE = ApiError(-1022, "Signature for this request is not valid.")
@@ -127,7 +194,7 @@ USE_ALGO_ENDPOINT = ApiError(
     -4120,
     "Order type not supported for this endpoint. Please use the Algo Order API endpoints instead.",
 )
-POSITION_SIDE = ApiError(-4061, "Order's position side does not match user's setting.")
+CANCEL_BATCH_SIZE = ApiError(-4032, "Exceed maximum cancel order size.")
 BAD_CLIENT_ID = ApiError(-4015, "Client order id is not valid.")
 TOO_MANY_REQUESTS = ApiError(
     -1003,

@@ -6,7 +6,6 @@ futures), "SIGNED Endpoint Security" and "Timing Security".
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from typing import Any
 from urllib.parse import unquote_plus
@@ -14,156 +13,152 @@ from urllib.parse import unquote_plus
 import msgspec
 from aiohttp import web
 
-from watchkeeper.paper import events
-from watchkeeper.paper.engine import Account
-from watchkeeper.paper.faults import Fault
+from watchkeeper.paper import gateway
+from watchkeeper.paper.accounts import Account
+from watchkeeper.paper.faults import Effect, Fault, alter
 from watchkeeper.paper.model import ZERO, AccountRecord, Refused
 from watchkeeper.paper.protocol.binance import errors
 from watchkeeper.paper.protocol.binance.errors import ApiError
-from watchkeeper.paper.protocol.binance.rest import ROUTES, Route
+from watchkeeper.paper.protocol.binance.limits import Limits, Use
+from watchkeeper.paper.protocol.binance.routes import ROUTES, Route
 from watchkeeper.paper.protocol.binance.streams import Streams, is_stream_path
 from watchkeeper.paper.service import Venue
 
+VENUE = "binanceusdm"
+
 _CLIENT_ID_NAMES = ("newClientOrderId", "clientAlgoId", "origClientOrderId")
 _DEFAULT_RECV_WINDOW_MS = 5000
+_NOBODY = Account(AccountRecord(alias="", api_key="", api_secret="", wallet=ZERO))
+
+# General Info, "HTTP Return Codes", 503 B: this text means that the request failed for certain.
+MAINTENANCE = b"Service Unavailable."
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Weights:
-    """Request weight used in the current minute, per client address."""
-
-    def __init__(self, limit: int) -> None:
-        """``limit`` 0: weight is counted and reported, never refused."""
-        self._limit = limit
-        self._minute = 0
-        self._used: dict[str, int] = {}
-
-    def use(self, address: str, weight: int, now_ms: int) -> tuple[int, bool]:
-        """Returns the weight used up to now and whether it is over the limit."""
-        minute = now_ms // 60_000
-        if minute != self._minute:
-            self._minute = minute
-            self._used.clear()
-        used = self._used.get(address, 0) + weight
-        self._used[address] = used
-        return used, bool(self._limit) and used > self._limit
 
 
 class Server:
     """The handler of every request to the venue's host names."""
 
-    def __init__(
-        self, venue: Venue, streams: Streams, *, latency_ms: int, weight_limit: int
-    ) -> None:
-        self._venue = venue
+    def __init__(self, venue: Venue, streams: Streams, *, weight_limit: int) -> None:
+        self.venue = venue
+        self.limits = Limits(weight_limit)
         self._streams = streams
-        self._latency_s = latency_ms / 1000
-        self._weights = Weights(weight_limit)
-        self._nobody = Account(AccountRecord(alias="", api_key="", api_secret="", wallet=ZERO))
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, by the rules or by a fault."""
         path, _, query = request.raw_path.partition("?")
-        method = request.method
-        if method == "GET" and is_stream_path(path):
+        if request.method == "GET" and is_stream_path(path):
             return await self._streams.serve(request)
         body = (await request.read()).decode() if request.body_exists else ""
         params = parse(query)
         if body:
             params.update(parse(body))
-        account = self._venue.keys.get(request.headers.get("X-MBX-APIKEY", ""))
-        client_id = ""
-        for name in _CLIENT_ID_NAMES:
-            if name in params:
-                client_id = params[name]
-                break
-        alias = account.alias if account is not None else ""
-        fault = self._venue.faults.take(method, path, alias, client_id, params)
-
-        if self._latency_s:
-            await asyncio.sleep(self._latency_s / 2)
-        if fault is not None:
-            if fault.effect.kind in {"lost_before", "respond"}:
-                return await self._not_executed(
-                    request, fault, alias, method, path, params, client_id
-                )
-            if fault.effect.kind == "delay" and fault.effect.when == "before":
-                await asyncio.sleep(fault.effect.delay_s)
-
-        route = ROUTES.get((method, path))
-        weight = _weight(route, params)
-        used, over = self._weights.use(request.remote or "", weight, self._venue.now_ms())
-        status, code, answer = self._answer(request, route, account, params, query, body, over=over)
-        if route is None:
-            self._venue.misses[f"{method} {path}"] += 1
-        lost = fault is not None and fault.effect.kind == "lost_after"
-        entry = events.request(
-            method,
-            path,
-            params,
-            client_id=client_id,
-            status=None if lost else status,
-            code=code,
-            fault=fault,
+        key = request.headers.get("X-MBX-APIKEY", "")
+        account = self.venue.account_of_key(key, VENUE)
+        asked = gateway.Asked(
+            method=request.method,
+            path=path,
+            params=params,
+            alias=account.alias if account is not None else "",
+            client_id=next((params[name] for name in _CLIENT_ID_NAMES if name in params), ""),
+            matched=params,
         )
-        self._venue.log([(alias, entry)])
+        call = _Call(self, request, asked, account, query, body)
+        return await gateway.run(self.venue, request, asked, call)
 
-        if fault is not None:
-            if lost:
-                return await _lose(request, fault.effect.hold_s)
-            if fault.effect.when == "after":
-                await asyncio.sleep(fault.effect.delay_s)
-        if self._latency_s:
-            await asyncio.sleep(self._latency_s / 2)
-        headers = {"Content-Type": "application/json", "X-MBX-USED-WEIGHT-1M": str(used)}
-        if status == 429:
-            headers["Retry-After"] = str(60 - self._venue.now_ms() // 1000 % 60)
-        return web.Response(body=answer, status=status, headers=headers)
 
-    def _answer(
+class _Call:
+    """One request, from its key to its answer."""
+
+    def __init__(
         self,
+        server: Server,
         request: web.BaseRequest,
-        route: Route | None,
+        asked: gateway.Asked,
         account: Account | None,
-        params: dict[str, str],
         query: str,
         body: str,
-        *,
-        over: bool,
-    ) -> tuple[int, int | None, bytes]:
-        """Status, error code and body; what it changed waits to be logged."""
+    ) -> None:
+        self._venue = server.venue
+        self._limits = server.limits
+        self._request = request
+        self._asked = asked
+        self._account = account
+        self._query = query
+        self._body = body
+
+    def answer(self, fault: Fault | None) -> gateway.Answer:
+        """Check and execute; what it changed waits to be logged."""
+        method, path = self._asked.method, self._asked.path
+        route = ROUTES.get((method, path))
+        if route is None:
+            self._venue.misses[f"{method} {path}"] += 1
+        now = self._venue.now_ms()
+        weight = _weight(route, self._asked.params)
+        use = self._limits.use(self._request.remote or "", weight, now)
+        headers = {"Content-Type": "application/json", "X-MBX-USED-WEIGHT-1M": str(use.used)}
+        error: ApiError | None = None
+        answer: Any = None
         try:
-            if over:
-                raise errors.TOO_MANY_REQUESTS
-            if route is None:
-                raise errors.invalid_path(request.method, request.path)
-            owner = self._nobody
-            if route.security != "none":
-                owner = self._authenticate(request, route, account, params, query, body)
-            return 200, None, _encode(route.call(self._venue, owner, params))
+            answer = self._execute(route, use, fault)
         except Refused as refused:
             error = errors.from_refusal(refused)
         except ApiError as api_error:
             error = api_error
-        return error.status, error.code, _encode({"code": error.code, "msg": error.message})
+        status = error.status if error is not None else 200
+        if status in {418, 429}:
+            until = use.banned_until_ms or (now // 60_000 + 1) * 60_000
+            headers["Retry-After"] = str(max((until - now + 999) // 1000, 1))
+        elif route is not None and route.orders:
+            headers |= self._limits.order_headers(self._asked.alias, now)
+        if error is not None:
+            return _failed(error, headers)
+        return gateway.Answer(200, None, _encode(answer), headers)
 
-    def _authenticate(
-        self,
-        request: web.BaseRequest,
-        route: Route,
-        account: Account | None,
-        params: dict[str, str],
-        query: str,
-        body: str,
-    ) -> Account:
+    def refuse(self, effect: Effect) -> gateway.Answer:
+        """Maintenance is told in plain text; a banned address is told until when."""
+        headers = {"Content-Type": "application/json", **effect.headers}
+        if effect.kind == "maintenance":
+            return gateway.Answer(503, None, MAINTENANCE, headers | {"Content-Type": "text/plain"})
+        if effect.kind == "gone":
+            return _failed(errors.invalid_path(self._asked.method, self._asked.path), headers)
+        until = self._venue.now_ms() + int(effect.lasts_s * 1000)
+        self._limits.ban(self._request.remote or "", until)
+        headers["Retry-After"] = str(max(int(effect.lasts_s), 1))
+        return _failed(errors.banned(until), headers)
+
+    def _execute(self, route: Route | None, use: Use, fault: Fault | None) -> Any:
+        venue, asked = self._venue, self._asked
+        if use.banned_until_ms:
+            raise errors.banned(use.banned_until_ms)
+        if use.over:
+            raise errors.TOO_MANY_REQUESTS
+        if route is None:
+            raise errors.invalid_path(asked.method, asked.path)
+        owner = _NOBODY
+        if route.security != "none":
+            owner = self._authenticate(route)
+            if asked.method == "GET":
+                owner = venue.views.seen(owner, fault)
+        if route.orders:
+            broken = self._limits.count_orders(owner.alias, venue.now_ms(), route.orders)
+            if broken is not None:
+                raise errors.too_many_orders(broken)
+        with venue.views.around(fault):
+            answer = route.call(venue, owner, asked.params)
+        if fault is not None and fault.effect.kind == "alter":
+            answer = alter(answer, fault.effect.set)
+        return answer
+
+    def _authenticate(self, route: Route) -> Account:
+        account = self._account
         if account is None:
-            sent = request.headers.get("X-MBX-APIKEY")
+            sent = self._request.headers.get("X-MBX-APIKEY")
             raise errors.REJECTED_KEY if sent else errors.NO_API_KEY
         permissions = account.record.permissions
         if route.security == "signed":
-            self._check_timestamp(params)
-            if not _is_signed(query, body, account.record.api_secret):
+            self._check_timestamp(self._asked.params)
+            if not _is_signed(self._query, self._body, account.record.api_secret):
                 raise errors.BAD_SIGNATURE
         if not permissions.reading or (route.trades and not permissions.futures):
             raise errors.REJECTED_KEY
@@ -185,32 +180,6 @@ class Server:
             raise errors.AHEAD
         if now - timestamp > window:
             raise errors.STALE
-
-    async def _not_executed(
-        self,
-        request: web.BaseRequest,
-        fault: Fault,
-        alias: str,
-        method: str,
-        path: str,
-        params: dict[str, str],
-        client_id: str,
-    ) -> web.StreamResponse:
-        effect = fault.effect
-        status = effect.status if effect.kind == "respond" else None
-        entry = events.request(
-            method, path, params, client_id=client_id, status=status, code=None, fault=fault
-        )
-        self._venue.log([(alias, entry)])
-        if effect.kind == "lost_before":
-            return await _lose(request, effect.hold_s)
-        text: Any = effect.body
-        answer = text.encode() if isinstance(text, str) else _encode(text)
-        return web.Response(
-            body=answer,
-            status=effect.status,
-            headers={"Content-Type": "application/json", **effect.headers},
-        )
 
 
 def parse(text: str) -> dict[str, str]:
@@ -244,14 +213,13 @@ def _is_signed(query: str, body: str, secret: str) -> bool:
 def _weight(route: Route | None, params: dict[str, str]) -> int:
     if route is None:
         return 1
+    if route.weigh is not None:
+        return route.weigh(params)
     if route.weight_all and "symbol" not in params:
         return route.weight_all
     return route.weight
 
 
-async def _lose(request: web.BaseRequest, hold_s: float) -> web.StreamResponse:
-    """Stay silent, then drop the connection without an answer."""
-    await asyncio.sleep(hold_s)
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()
+def _failed(error: ApiError, headers: dict[str, str]) -> gateway.Answer:
+    body = _encode({"code": error.code, "msg": error.message})
+    return gateway.Answer(error.status, error.code, body, headers)

@@ -9,11 +9,29 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from watchkeeper.paper.engine import Account, AlgoChanged, Engine, OrderChanged, PositionChanged
-from watchkeeper.paper.model import Algo, Fill, Order, Quote
+from watchkeeper.paper.accounts import SIDES, Account
+from watchkeeper.paper.changes import (
+    AlgoChanged,
+    IncomeBooked,
+    LeverageChanged,
+    MarginCalled,
+    OrderChanged,
+    PositionChanged,
+)
+from watchkeeper.paper.engine import Engine
+from watchkeeper.paper.model import ZERO, Algo, Amendment, Fill, Income, Order, Position, Quote
+from watchkeeper.paper.protocol.binance.limits import ORDERS_1M, ORDERS_10S
 from watchkeeper.paper.rules import RULES, Rules
 
 Json = dict[str, Any]
+
+BOOK_LEVELS = 20  # of the synthetic book on each side
+
+RATE_LIMITS: tuple[Json, ...] = (
+    {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 2400},
+    {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": ORDERS_1M},
+    {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": ORDERS_10S},
+)
 
 
 def amount(value: Decimal, decimals: int = 8) -> str:
@@ -29,7 +47,7 @@ def _quantity(value: Decimal, rules: Rules) -> str:
 
 
 def order(record: Order) -> Json:
-    """Pages *New Order*, *Query Order*."""
+    """All that is known of an order; each answer shows its own part of it."""
     rules = RULES[record.symbol]
     return {
         "orderId": record.order_id,
@@ -47,39 +65,133 @@ def order(record: Order) -> Json:
         "reduceOnly": record.reduce_only,
         "closePosition": record.close_position,
         "side": record.side,
-        "positionSide": "BOTH",
+        "positionSide": record.position_side,
         "stopPrice": _price(record.stop_price, rules),
         "workingType": record.working_type,
         "priceProtect": False,
         "origType": record.original_type,
         "priceMatch": "NONE",
         "selfTradePreventionMode": "EXPIRE_MAKER",
-        "goodTillDate": 0,
+        "goodTillDate": record.good_till_ms,
         "time": record.created_ms,
         "updateTime": record.updated_ms,
     }
 
 
-def order_quantity_zero(record: Order) -> str:
-    return _quantity(Decimal(0), RULES[record.symbol])
+def changed_order(record: Order, *, acknowledged: bool = False) -> Json:
+    """Pages *New Order*, *Cancel Order*. ``acknowledged``: tells of no execution, whatever was."""
+    body = order(record)
+    del body["time"], body["avgPrice"], body["cumQuote"]
+    if acknowledged:
+        nothing = _quantity(ZERO, RULES[record.symbol])
+        body |= {"status": "NEW", "executedQty": nothing, "cumQty": nothing}
+    return body
+
+
+def queried_order(record: Order) -> Json:
+    """Pages *Query Order*, *Query Current Open Order*, *Current All Open Orders*."""
+    body = order(record)
+    del body["cumQty"]
+    return body
+
+
+def listed_order(record: Order) -> Json:
+    """Page *All Orders*. ``cumBase`` is of COIN-M symbols."""
+    return queried_order(record) | {"cumBase": "0", "pair": record.symbol}
+
+
+def amended_order(record: Order) -> Json:
+    """Page *Modify Order*; ``modifyId`` only if it was given."""
+    body = changed_order(record) | {"pair": record.symbol}
+    if record.amendments and record.amendments[-1].modify_id is not None:
+        body["modifyId"] = record.amendments[-1].modify_id
+    return body
+
+
+def amendment(record: Order, number: int, change: Amendment) -> Json:
+    """Page *Get Order Modify History*. ``number``: how often it had been changed by then."""
+    rules = RULES[record.symbol]
+    digits = rules.price_precision
+    return {
+        "amendmentId": change.amendment_id,
+        "symbol": record.symbol,
+        "pair": record.symbol,
+        "orderId": record.order_id,
+        "clientOrderId": record.client_id,
+        "time": change.time_ms,
+        "amendment": {
+            "price": {
+                "before": f"{change.price_before:.{digits}f}",
+                "after": f"{change.price_after:.{digits}f}",
+            },
+            "origQty": {
+                "before": _quantity(change.quantity_before, rules),
+                "after": _quantity(change.quantity_after, rules),
+            },
+            "count": number,
+            **({} if change.modify_id is None else {"modifyId": change.modify_id}),
+        },
+    }
+
+
+def force_order(record: Order) -> Json:
+    """Page *User's Force Orders*."""
+    body = listed_order(record)
+    for name in ("priceProtect", "priceMatch", "selfTradePreventionMode", "goodTillDate"):
+        del body[name]
+    return body | {"type": "LIMIT", "origType": "LIMIT"}
 
 
 def algo(record: Algo) -> Json:
-    """Pages *New Algo Order*, *Query Algo Order*."""
+    """All that is known of a conditional order; each answer shows its own part of it."""
+    return _new_algo(record) | {
+        "actualOrderId": str(record.order_id) if record.order_id else "",
+        "actualPrice": f"{record.average_price:.5f}",
+    }
+
+
+def new_algo(record: Algo) -> Json:
+    """Page *New Algo Order*; the last two only for a trailing stop."""
+    body = _new_algo(record)
+    if record.type == "TRAILING_STOP_MARKET":
+        body["activatePrice"] = _price(record.activate_price, RULES[record.symbol])
+        body["callbackRate"] = f"{record.callback_rate:.1f}"
+    return body
+
+
+def queried_algo(record: Algo) -> Json:
+    """Page *Query Algo Order*; what it became only once it triggered."""
+    body = algo(record) | {"tpOrderType": ""}
+    if record.order_id:
+        body["actualType"] = _actual_type(record)
+    if record.filled:
+        body["actualQty"] = _quantity(record.filled, RULES[record.symbol])
+    return body
+
+
+def listed_algo(record: Algo) -> Json:
+    """Pages *Current All Algo Open Orders*, *Query All Algo Orders*."""
+    legs = ("tpTriggerPrice", "tpPrice", "slTriggerPrice", "slPrice")
+    return algo(record) | dict.fromkeys(legs, "0.000") | {"tpOrderType": ""}
+
+
+def _actual_type(record: Algo) -> str:
+    return "MARKET" if record.type.endswith("MARKET") else "LIMIT"
+
+
+def _new_algo(record: Algo) -> Json:
     rules = RULES[record.symbol]
-    body = {
+    return {
         "algoId": record.algo_id,
         "clientAlgoId": record.client_id,
         "algoType": "CONDITIONAL",
         "orderType": record.type,
         "symbol": record.symbol,
         "side": record.side,
-        "positionSide": "BOTH",
+        "positionSide": record.position_side,
         "timeInForce": record.time_in_force,
         "quantity": _quantity(record.quantity, rules),
         "algoStatus": record.status,
-        "actualOrderId": str(record.order_id) if record.order_id else "",
-        "actualPrice": f"{record.average_price:.5f}",
         "triggerPrice": f"{record.trigger_price:.{rules.price_precision}f}",
         "price": f"{record.price:.{rules.price_precision}f}",
         "icebergQuantity": None,
@@ -95,10 +207,6 @@ def algo(record: Algo) -> Json:
         "triggerTime": record.triggered_ms,
         "goodTillDate": 0,
     }
-    if record.type == "TRAILING_STOP_MARKET":
-        body["activatePrice"] = _price(record.activate_price, rules)
-        body["callbackRate"] = f"{record.callback_rate:.1f}"
-    return body
 
 
 def trade(fill: Fill) -> Json:
@@ -113,43 +221,60 @@ def trade(fill: Fill) -> Json:
         "qty": _quantity(fill.quantity, rules),
         "realizedPnl": amount(fill.realized_pnl),
         "quoteQty": f"{fill.quantity * fill.price:.5f}",
+        "baseQty": "0",  # of COIN-M symbols
+        "marginAsset": "USDT",
+        "pair": fill.symbol,
         "commission": amount(fill.commission),
         "commissionAsset": "USDT",
         "time": fill.time_ms,
-        "positionSide": "BOTH",
+        "positionSide": fill.position_side,
         "buyer": fill.side == "BUY",
         "maker": fill.maker,
     }
 
 
-def position(engine: Engine, account: Account, symbol: str, version: int) -> Json:
+def busy(account: Account) -> set[str]:
+    """Keys of the positions that are held or have an open order."""
+    keys = {position.key for position in account.held()}
+    for record in account.open_orders.values():
+        keys.add(account.position(record.symbol, record.position_side).key)
+    return keys
+
+
+def shown(account: Account, symbol: str) -> list[Position]:
+    """The positions the venue lists for a symbol: BOTH, in hedge mode LONG and SHORT as well."""
+    sides = SIDES if account.record.hedge else SIDES[:1]
+    return [account.position(symbol, side) for side in sides]
+
+
+def position(engine: Engine, account: Account, held: Position, version: int) -> Json:
     """Pages *Position Information V2* and *V3*."""
-    held = account.position(symbol)
-    mark = engine.quotes[symbol].mark
-    notional = held.amount * mark
+    margin = engine.margin
+    symbol = held.symbol
     settings = account.settings(symbol)
-    bids, asks = engine.order_notionals(account, symbol)
-    position_margin = engine.position_margin(account, symbol)
-    initial = engine.initial_margin(account, symbol)
+    bids, asks = margin.order_notionals(account, symbol, held.side)
+    position_margin = margin.position_margin(account, held)
+    initial = margin.initial(account, held)
+    isolated_margin = held.isolated_wallet + margin.unrealized(held) if settings.isolated else ZERO
     body: Json = {
         "symbol": symbol,
-        "positionSide": "BOTH",
+        "positionSide": held.side,
         "positionAmt": _quantity(held.amount, RULES[symbol]),
         "entryPrice": f"{held.entry_price:.8f}" if held.amount else "0.0",
-        "breakEvenPrice": f"{break_even(engine, account, symbol):.8f}" if held.amount else "0.0",
-        "markPrice": amount(mark),
-        "unRealizedProfit": amount(engine.unrealized(account, symbol)),
-        "liquidationPrice": _zero(engine.liquidation_price(account, symbol)),
-        "isolatedMargin": "0",
-        "notional": amount(notional),
-        "isolatedWallet": "0",
+        "breakEvenPrice": f"{break_even(engine, held):.8f}" if held.amount else "0.0",
+        "markPrice": amount(engine.quotes[symbol].mark),
+        "unRealizedProfit": amount(margin.unrealized(held)),
+        "liquidationPrice": _zero(margin.liquidation_price(account, held)),
+        "isolatedMargin": _zero(isolated_margin),
+        "notional": amount(margin.notional(held)),
+        "isolatedWallet": _zero(held.isolated_wallet),
         "updateTime": held.updated_ms,
     }
     if version == 3:
         body |= {
             "marginAsset": "USDT",
             "initialMargin": amount(initial),
-            "maintMargin": amount(engine.maintenance_margin(account, symbol)),
+            "maintMargin": amount(margin.maintenance(held)),
             "positionInitialMargin": amount(position_margin),
             "openOrderInitialMargin": amount(initial - position_margin),
             "adl": 2 if held.amount else 0,
@@ -160,18 +285,15 @@ def position(engine: Engine, account: Account, symbol: str, version: int) -> Jso
         body |= {
             "leverage": str(settings.leverage),
             "maxNotionalValue": max_notional(symbol, settings.leverage),
-            "marginType": "cross",
+            "marginType": "isolated" if settings.isolated else "cross",
             "isAutoAddMargin": "false",
-            "isolated": False,
-            "adlQuantile": 2 if held.amount else 0,
         }
     return body
 
 
-def break_even(engine: Engine, account: Account, symbol: str) -> Decimal:
+def break_even(engine: Engine, held: Position) -> Decimal:
     """Entry price moved by the fees of opening and closing as taker."""
-    held = account.position(symbol)
-    fee = engine.rules[symbol].taker_fee
+    fee = engine.rules[held.symbol].taker_fee
     return held.entry_price * (1 + 2 * fee if held.amount > 0 else 1 - 2 * fee)
 
 
@@ -183,34 +305,36 @@ def _zero(value: Decimal) -> str:
     return amount(value) if value else "0"
 
 
-def balance(engine: Engine, account: Account, *, with_updates: bool = True) -> list[Json]:
+def balance(engine: Engine, account: Account) -> list[Json]:
     """Pages *Futures Account Balance V2* and *V3*."""
-    available = amount(engine.available(account))
-    wallet = amount(account.record.wallet)
+    available = amount(engine.margin.available(account))
     return [
         {
             "accountAlias": account.alias,
             "asset": "USDT",
-            "balance": wallet,
-            "crossWalletBalance": wallet,
-            "crossUnPnl": amount(engine.total_unrealized(account)),
+            "balance": amount(account.record.wallet),
+            "crossWalletBalance": amount(engine.margin.cross_wallet(account)),
+            "crossUnPnl": amount(engine.margin.cross_unrealized(account)),
             "availableBalance": available,
             "maxWithdrawAmount": available,
             "marginAvailable": True,
-            "updateTime": _last_update(account) if with_updates else 0,
+            "updateTime": _last_update(account),
         }
     ]
 
 
 def account_information(engine: Engine, account: Account, version: int) -> Json:
     """Pages *Account Information V2* and *V3*."""
+    margin = engine.margin
     wallet = account.record.wallet
-    unrealized = engine.total_unrealized(account)
-    held = [s for s in account.positions if account.positions[s].amount]
-    initial = engine.total_initial_margin(account)
-    maintenance = sum((engine.maintenance_margin(account, s) for s in held), Decimal(0))
-    position_initial = sum((engine.position_margin(account, s) for s in held), Decimal(0))
-    available = engine.available(account)
+    cross_wallet = margin.cross_wallet(account)
+    unrealized = margin.total_unrealized(account)
+    cross_unrealized = margin.cross_unrealized(account)
+    held = list(account.held())
+    initial = margin.total_initial(account)
+    maintenance = sum((margin.maintenance(p) for p in held), ZERO)
+    position_initial = sum((margin.position_margin(account, p) for p in held), ZERO)
+    available = margin.available(account)
     totals = {
         "totalInitialMargin": amount(initial),
         "totalMaintMargin": amount(maintenance),
@@ -219,8 +343,8 @@ def account_information(engine: Engine, account: Account, version: int) -> Json:
         "totalMarginBalance": amount(wallet + unrealized),
         "totalPositionInitialMargin": amount(position_initial),
         "totalOpenOrderInitialMargin": amount(initial - position_initial),
-        "totalCrossWalletBalance": amount(wallet),
-        "totalCrossUnPnl": amount(unrealized),
+        "totalCrossWalletBalance": amount(cross_wallet),
+        "totalCrossUnPnl": amount(cross_unrealized),
         "availableBalance": amount(available),
         "maxWithdrawAmount": amount(available),
     }
@@ -233,15 +357,16 @@ def account_information(engine: Engine, account: Account, version: int) -> Json:
         "initialMargin": amount(initial),
         "positionInitialMargin": amount(position_initial),
         "openOrderInitialMargin": amount(initial - position_initial),
-        "crossWalletBalance": amount(wallet),
-        "crossUnPnl": amount(unrealized),
+        "crossWalletBalance": amount(cross_wallet),
+        "crossUnPnl": amount(cross_unrealized),
         "availableBalance": amount(available),
         "maxWithdrawAmount": amount(available),
         "updateTime": _last_update(account),
     }
+    listed = [p for symbol in RULES for p in shown(account, symbol)]
     if version == 3:
-        busy = {*held, *(o.symbol for o in account.open_orders.values())}
-        positions = [_account_position(engine, account, s, 3) for s in RULES if s in busy]
+        keys = busy(account)
+        positions = [_account_position(engine, account, p, 3) for p in listed if p.key in keys]
         return totals | {"assets": [asset], "positions": positions}
     return (
         {
@@ -251,45 +376,49 @@ def account_information(engine: Engine, account: Account, version: int) -> Json:
             "canDeposit": True,
             "canWithdraw": account.record.permissions.withdrawals,
             "updateTime": 0,
-            "multiAssetsMargin": False,
+            "multiAssetsMargin": account.record.multi_assets,
             "tradeGroupId": -1,
         }
         | totals
         | {
             "assets": [asset | {"marginAvailable": True}],
-            "positions": [_account_position(engine, account, s, 2) for s in RULES],
+            "positions": [_account_position(engine, account, p, 2) for p in listed],
         }
     )
 
 
-def _account_position(engine: Engine, account: Account, symbol: str, version: int) -> Json:
-    held = account.position(symbol)
-    position_margin = engine.position_margin(account, symbol)
-    initial = engine.initial_margin(account, symbol)
+def _account_position(engine: Engine, account: Account, held: Position, version: int) -> Json:
+    margin = engine.margin
+    symbol = held.symbol
+    settings = account.settings(symbol)
+    position_margin = margin.position_margin(account, held)
+    initial = margin.initial(account, held)
     body: Json = {
         "symbol": symbol,
-        "positionSide": "BOTH",
+        "positionSide": held.side,
         "positionAmt": _quantity(held.amount, RULES[symbol]),
-        "unrealizedProfit": amount(engine.unrealized(account, symbol)),
-        "isolatedMargin": "0",
-        "notional": amount(held.amount * engine.quotes[symbol].mark),
-        "isolatedWallet": "0",
+        "unrealizedProfit": amount(margin.unrealized(held)),
         "initialMargin": amount(initial),
-        "maintMargin": amount(engine.maintenance_margin(account, symbol)),
+        "maintMargin": amount(margin.maintenance(held)),
         "updateTime": held.updated_ms,
     }
-    if version == 2:
-        bids, asks = engine.order_notionals(account, symbol)
-        settings = account.settings(symbol)
+    if version == 3:
+        isolated = settings.isolated
+        body |= {
+            "isolatedMargin": _zero(
+                held.isolated_wallet + margin.unrealized(held) if isolated else ZERO
+            ),
+            "isolatedWallet": _zero(held.isolated_wallet),
+            "notional": amount(margin.notional(held)),
+        }
+    else:
+        bids, asks = margin.order_notionals(account, symbol, held.side)
         body |= {
             "positionInitialMargin": amount(position_margin),
             "openOrderInitialMargin": amount(initial - position_margin),
             "leverage": str(settings.leverage),
-            "isolated": False,
+            "isolated": settings.isolated,
             "entryPrice": f"{held.entry_price:.8f}" if held.amount else "0.0",
-            "breakEvenPrice": f"{break_even(engine, account, symbol):.8f}"
-            if held.amount
-            else "0.0",
             "maxNotional": max_notional(symbol, settings.leverage),
             "bidNotional": _zero(bids),
             "askNotional": _zero(asks),
@@ -302,22 +431,45 @@ def _last_update(account: Account) -> int:
     return max(times, default=0) or account.record.created_ms
 
 
+def fill_income(fill: Fill) -> list[Json]:
+    """Page *Get Income History*: what a fill brought and cost."""
+    both = (("REALIZED_PNL", fill.realized_pnl), ("COMMISSION", -fill.commission))
+    return [
+        {
+            "symbol": fill.symbol,
+            "incomeType": kind,
+            "income": amount(value),
+            "asset": "USDT",
+            "info": str(fill.trade_id),
+            "time": fill.time_ms,
+            "tranId": fill.order_id * 10_000 + fill.trade_id % 5_000 * 2 + (kind == "COMMISSION"),
+            "tradeId": str(fill.trade_id),
+        }
+        for kind, value in both
+        if value
+    ]
+
+
+def income(booked: Income) -> Json:
+    """Page *Get Income History*."""
+    return {
+        "symbol": booked.symbol,
+        "incomeType": booked.kind,
+        "income": amount(booked.amount),
+        "asset": "USDT",
+        "info": booked.info or booked.kind,
+        "time": booked.time_ms,
+        "tranId": booked.tran_id,
+        "tradeId": "",
+    }
+
+
 def exchange_info(now_ms: int) -> Json:
     """Page *Exchange Information*."""
     return {
         "exchangeFilters": [],
-        "rateLimits": [
-            {
-                "rateLimitType": "REQUEST_WEIGHT",
-                "interval": "MINUTE",
-                "intervalNum": 1,
-                "limit": 2400,
-            },
-            {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": 1200},
-            {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 300},
-        ],
+        "rateLimits": list(RATE_LIMITS),
         "serverTime": now_ms,
-        "futuresType": "U_MARGINED",
         "timezone": "UTC",
         "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}],
         "symbols": [_symbol_info(rules) for rules in RULES.values()],
@@ -343,10 +495,10 @@ def _symbol_info(rules: Rules) -> Json:
         "quotePrecision": 8,
         "underlyingType": "COIN",
         "underlyingSubType": ["PoW"] if rules.base == "BTC" else ["Layer-1"],
-        "triggerProtect": "0.0500",
+        "settlePlan": 0,
+        "triggerProtect": f"{rules.trigger_protect:.4f}",
         "liquidationFee": "0.012500",
         "marketTakeBound": f"{rules.price_band:.2f}",
-        "maxMoveOrderLimit": 10000,
         "filters": [
             {
                 "filterType": "PRICE_FILTER",
@@ -386,7 +538,6 @@ def _symbol_info(rules: Rules) -> Json:
             "TRAILING_STOP_MARKET",
         ],
         "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTD"],
-        "permissionSets": ["GRID", "COPY"],
     }
 
 
@@ -430,6 +581,8 @@ def order_update(change: OrderChanged, now_ms: int) -> Json:
         "z": _quantity(record.filled, rules),
         "L": _price(fill.price, rules) if fill is not None else "0",
     }
+    if execution == "AMENDMENT" and record.amendments[-1].modify_id is not None:
+        body["M"] = str(record.amendments[-1].modify_id)
     if fill is not None:
         body["N"] = "USDT"
         body["n"] = amount(fill.commission)
@@ -442,7 +595,7 @@ def order_update(change: OrderChanged, now_ms: int) -> Json:
         "R": record.reduce_only,
         "wt": record.working_type,
         "ot": record.original_type,
-        "ps": "BOTH",
+        "ps": record.position_side,
         "cp": record.close_position,
         "pP": False,
         "si": 0,
@@ -450,7 +603,7 @@ def order_update(change: OrderChanged, now_ms: int) -> Json:
         "rp": amount(fill.realized_pnl) if fill is not None else "0",
         "V": "EXPIRE_MAKER",
         "pm": "NONE",
-        "gtd": 0,
+        "gtd": record.good_till_ms,
         "er": "0",
     }
     return {"e": "ORDER_TRADE_UPDATE", "E": now_ms, "T": record.updated_ms, "o": body}
@@ -467,14 +620,14 @@ def algo_update(change: AlgoChanged, now_ms: int) -> Json:
         "o": record.type,
         "s": record.symbol,
         "S": record.side,
-        "ps": "BOTH",
+        "ps": record.position_side,
         "f": record.time_in_force,
         "q": _quantity(record.quantity, rules),
         "X": record.status,
         "ai": str(record.order_id) if record.order_id else "",
         "ap": f"{record.average_price:.5f}",
         "aq": f"{record.filled:.5f}",
-        "act": ("MARKET" if record.type.endswith("MARKET") else "LIMIT") if record.order_id else "",
+        "act": _actual_type(record) if record.order_id else "",
         "tp": _price(record.trigger_price, rules),
         "p": _price(record.price, rules),
         "V": "EXPIRE_MAKER",
@@ -486,6 +639,7 @@ def algo_update(change: AlgoChanged, now_ms: int) -> Json:
         "tt": record.triggered_ms,
         "gtd": 0,
         "rm": record.reject_reason,
+        "ia": bool(record.best_price) or record.type != "TRAILING_STOP_MARKET",
     }
     return {"e": "ALGO_UPDATE", "T": record.updated_ms, "E": now_ms, "o": body}
 
@@ -493,7 +647,6 @@ def algo_update(change: AlgoChanged, now_ms: int) -> Json:
 def account_update(change: PositionChanged, unrealized: Decimal, now_ms: int) -> Json:
     """Page *Event: Balance and Position Update*."""
     held = change.position
-    wallet = amount(change.wallet)
     return {
         "e": "ACCOUNT_UPDATE",
         "E": now_ms,
@@ -501,22 +654,82 @@ def account_update(change: PositionChanged, unrealized: Decimal, now_ms: int) ->
         "a": {
             "m": change.reason,
             # "bc" leaves out profit and commission, so for a fill it is always 0.
-            "B": [{"a": "USDT", "wb": wallet, "cw": wallet, "bc": "0"}],
-            "P": [
-                {
-                    "s": held.symbol,
-                    "pa": _quantity(held.amount, RULES[held.symbol]),
-                    "ep": f"{held.entry_price:.8f}" if held.amount else "0",
-                    "bep": "0",
-                    "cr": amount(held.realized),
-                    "up": amount(unrealized),
-                    "mt": "cross",
-                    "iw": "0",
-                    "ps": "BOTH",
-                    "ma": "USDT",
-                }
-            ],
+            "B": [_balance_update(change.wallet, change.cross_wallet, ZERO)],
+            "P": [_position_update(held, unrealized, isolated=change.isolated)],
         },
+    }
+
+
+def income_update(change: IncomeBooked, unrealized: Decimal, now_ms: int) -> Json:
+    """Page *Event: Balance and Position Update*: funding of a crossed position tells no position.
+
+    A transfer is a DEPOSIT or a WITHDRAW.
+    """
+    booked = change.income
+    reason = booked.kind
+    if reason == "TRANSFER":
+        reason = "DEPOSIT" if booked.amount > 0 else "WITHDRAW"
+    held = change.position
+    funded = {"S": booked.symbol} if reason == "FUNDING_FEE" else {}
+    return {
+        "e": "ACCOUNT_UPDATE",
+        "E": now_ms,
+        "T": booked.time_ms,
+        "a": {
+            "m": reason,
+            "B": [_balance_update(change.wallet, change.cross_wallet, booked.amount)],
+            "P": [] if held is None else [_position_update(held, unrealized, isolated=True)],
+            **funded,
+        },
+    }
+
+
+def _balance_update(wallet: Decimal, cross_wallet: Decimal, change: Decimal) -> Json:
+    return {"a": "USDT", "wb": amount(wallet), "cw": amount(cross_wallet), "bc": _zero(change)}
+
+
+def _position_update(held: Position, unrealized: Decimal, *, isolated: bool) -> Json:
+    return {
+        "s": held.symbol,
+        "pa": _quantity(held.amount, RULES[held.symbol]),
+        "ep": f"{held.entry_price:.8f}" if held.amount else "0",
+        "bep": "0",
+        "cr": amount(held.realized),
+        "up": amount(unrealized),
+        "mt": "isolated" if isolated else "cross",
+        "iw": _zero(held.isolated_wallet),
+        "ps": held.side,
+    }
+
+
+def margin_call(change: MarginCalled, engine: Engine, now_ms: int) -> Json:
+    """Page *Event: Margin Call*."""
+    account = engine.accounts[change.account]
+    rows = []
+    for held in change.positions:
+        isolated = account.settings(held.symbol).isolated
+        rows.append(
+            {
+                "s": held.symbol,
+                "ps": held.side,
+                "pa": _quantity(held.amount, RULES[held.symbol]),
+                "mt": "ISOLATED" if isolated else "CROSSED",
+                "iw": _zero(held.isolated_wallet),
+                "mp": amount(engine.quotes[held.symbol].mark),
+                "up": amount(engine.margin.unrealized(held)),
+                "mm": amount(engine.margin.maintenance(held)),
+            }
+        )
+    return {"e": "MARGIN_CALL", "E": now_ms, "cw": amount(change.cross_wallet), "p": rows}
+
+
+def leverage_update(change: LeverageChanged, now_ms: int) -> Json:
+    """Page *Event: Account Configuration Update previous Leverage Update*."""
+    return {
+        "e": "ACCOUNT_CONFIG_UPDATE",
+        "E": now_ms,
+        "T": change.time_ms,
+        "ac": {"s": change.symbol, "l": change.leverage},
     }
 
 

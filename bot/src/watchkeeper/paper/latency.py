@@ -1,0 +1,41 @@
+"""How long messages are on their way: a fixed time, or drawn from a log-normal distribution."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import msgspec
+
+
+class LatencyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /latency``: of a round trip. ``sigma`` 0: always the median."""
+
+    median_ms: float
+    sigma: float = 0.0
+    max_ms: float = 10_000.0
+    seed: int = 1
+
+
+class Latency:
+    """Draws one way at a time."""
+
+    def __init__(self, median_ms: float) -> None:
+        self.set(LatencyRequest(median_ms=median_ms))
+
+    def set(self, request: LatencyRequest) -> None:
+        self._request = request
+        self._mean = math.log(request.median_ms) if request.median_ms > 0 else 0.0
+        self._draw = random.Random(request.seed)  # noqa: S311
+
+    @property
+    def request(self) -> LatencyRequest:
+        return self._request
+
+    def one_way_s(self) -> float:
+        """Seconds that half a round trip takes this time."""
+        request = self._request
+        if not request.sigma or not request.median_ms:
+            return request.median_ms / 2000
+        drawn = self._draw.lognormvariate(self._mean, request.sigma)
+        return min(drawn, request.max_ms) / 2000
