@@ -219,6 +219,13 @@ ROWS = [
         notes=("P10", "S1"),
     ),
     Row(
+        "P10 the same, at a price that nobody told",
+        belief(held(2, entry_price=None, stop_client_id=STOP.client_id), STOP),
+        snapshot(there(2), STOP),
+        [("P10", "SavePosition")],
+        notes=("P10", "S1"),
+    ),
+    Row(
         "P10 within one unit of precision",
         belief(held("2.05", stop_client_id=STOP.client_id), STOP),
         snapshot(there(2), STOP),

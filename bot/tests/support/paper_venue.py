@@ -135,18 +135,20 @@ class AdminClient:
         *,
         times: int | None = 1,
         match: Json | None = None,
-        chance: float = 1.0,
-        seed: int = 0,
-        after_s: float = 0.0,
-        for_s: float | None = None,
         **effect: Any,
     ) -> int:
         """Arm a fault, by default for one request; returns its id.
 
+        ``chance``, ``seed``, ``after_s`` and ``for_s`` are the fault's, all else its effect's.
         ``fault("lost_after", match={"method": "POST", "path": "/fapi/v1/order"}, hold_s=3)``
         """
+        of_fault = {
+            name: effect.pop(name)
+            for name in ("chance", "seed", "after_s", "for_s")
+            if name in effect
+        }
         body: Json = {"match": match or {}, "effect": {"kind": kind, **effect}, "times": times}
-        body |= {"chance": chance, "seed": seed, "after_s": after_s, "for_s": for_s}
+        body |= of_fault
         return int(self.call("POST", "/faults", body)["id"])
 
     def plan_faults(self, seed: int, **fields: Any) -> Json:

@@ -61,6 +61,11 @@ class Conditional:
             rules.max_algo_orders
         ):
             raise Refused(Reason.TOO_MANY_STOPS)
+        if trailing and request.activate_price:
+            price = _working(quote, request.working_type)
+            ahead = request.activate_price - price
+            if ahead >= 0 if request.side == "BUY" else ahead <= 0:
+                raise Refused(Reason.WOULD_TRIGGER)
         reached = not trailing and _touched(request, _working(quote, request.working_type))
         if reached and not request.at_once:
             raise Refused(Reason.WOULD_TRIGGER)
@@ -140,6 +145,9 @@ class Conditional:
 
     def _has_triggered(self, algo: Algo, quote: Quote) -> bool:
         price = _working(quote, algo.working_type)
+        protect = self._ledger.rules[algo.symbol].trigger_protect
+        if algo.price_protect and abs(quote.mark - quote.last) > quote.last * protect:
+            return False
         if algo.type != "TRAILING_STOP_MARKET":
             return _touched(algo, price)
         selling = algo.side == "SELL"

@@ -244,11 +244,14 @@ class Engine:
         side: str,
         quantity: Decimal,
         price: Decimal,
+        reduce_only: bool = False,
+        modify_id: int | None = None,
     ) -> Order:
         """Change quantity and price of an open limit order; it goes to the end of the queue.
 
         An amended order that would be filled already, or a post-only one that would take, is
-        cancelled. Source: page *Modify Order*.
+        cancelled. ``reduce_only`` says that the order is, and is only looked at. Source: page
+        *Modify Order*.
 
         Raises:
             Refused: NO_SUCH_ORDER, NOT_AMENDABLE, NOTHING_TO_AMEND or a filter; the order stays
@@ -268,9 +271,11 @@ class Engine:
         check_quantity(rules, quantity, market=False)
         check_price(rules, price)
         check_band(rules, quote, side, price)
+        if reduce_only and not order.reduce_only:
+            raise Refused(Reason.AMEND_REDUCE_ONLY)
+        if not reduce_only and quantity * price < rules.min_notional:
+            raise Refused(Reason.AMEND_NOTIONAL, plain(rules.min_notional))
         if not order.reduce_only:
-            if quantity * price < rules.min_notional:
-                raise Refused(Reason.AMEND_NOTIONAL, plain(rules.min_notional))
             more = (quantity - order.filled) * price - order.remaining * order.price
             if more > 0:
                 check_exposure(
@@ -292,6 +297,7 @@ class Engine:
                 quantity_before=order.quantity,
                 quantity_after=quantity,
                 time_ms=order.updated_ms,
+                modify_id=modify_id,
             ),
         ]
         order.quantity, order.price = max(quantity, order.filled), price

@@ -66,6 +66,7 @@ class Reason(StrEnum):
     AMOUNT_NOT_POSITIVE = "amount is not positive"
     MULTI_ASSETS_ORDERS = "multi-assets mode cannot change with open orders"
     AMEND_NOTIONAL = "amended notional below the minimum"
+    AMEND_REDUCE_ONLY = "the original order is not reduce-only"
     AMEND_LIMIT = "order was amended too often"
     NOTHING_TO_AMEND = "order would stay as it is"
     NOT_AMENDABLE = "only limit orders can be amended"
@@ -91,6 +92,7 @@ class Amendment(msgspec.Struct, frozen=True, kw_only=True):
     quantity_before: Decimal
     quantity_after: Decimal
     time_ms: int
+    modify_id: int | None = None
 
 
 class Order(msgspec.Struct, kw_only=True):

@@ -41,6 +41,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     price_band: Decimal = Decimal("0.05")
     taker_fee: Decimal = Decimal("0.0005")
     maker_fee: Decimal = Decimal("0.0002")
+    trigger_protect: Decimal = Decimal("0.05")
     max_orders: int = 200
     max_algo_orders: int = 200
 

@@ -396,6 +396,10 @@ def _one_position(
         believed and there and abs(difference) < draft.policy.tolerance(symbol)
     ):
         draft.note("P10", symbol)
+        if believed and there and believed.entry_price is None and there.entry_price is not None:
+            # The answer to the order told that it filled, and not at what price.
+            priced = msgspec.structs.replace(believed, entry_price=there.entry_price)
+            draft.save("P10", priced, "the venue's entry price")
     elif symbol in draft.unsettled:
         draft.note("S5", f"{symbol}: {difference} while its stop fills")
     elif there is None:

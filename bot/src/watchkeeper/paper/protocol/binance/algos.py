@@ -68,12 +68,12 @@ def new_algo_order(venue: Venue, account: Account, params: Params) -> Any:
             position_side=position_side,
         ),
     )
-    return wire.algo(algo)
+    return wire.new_algo(algo)
 
 
 def query_algo_order(venue: Venue, account: Account, params: Params) -> Any:
     algo_id, client_id = p.algo_key(params)
-    return wire.algo(venue.engine.algo(account, algo_id=algo_id, client_id=client_id))
+    return wire.queried_algo(venue.engine.algo(account, algo_id=algo_id, client_id=client_id))
 
 
 def cancel_algo_order(venue: Venue, account: Account, params: Params) -> Any:
@@ -96,7 +96,7 @@ def open_algo_orders(venue: Venue, account: Account, params: Params) -> Any:
     wanted = set(p.symbols(params))
     algo_id = p.integer(params, "algoId")
     return [
-        wire.algo(algo)
+        wire.listed_algo(algo)
         for algo in account.open_algos.values()
         if algo.symbol in wanted and algo_id in {None, algo.algo_id}
     ]
@@ -114,4 +114,4 @@ def all_algo_orders(venue: Venue, account: Account, params: Params) -> Any:
         and (algo.algo_id >= first if first is not None else start <= algo.created_ms <= end)
     ]
     bounded = first is not None or params.get("startTime")
-    return [wire.algo(algo) for algo in (rows[:limit] if bounded else rows[-limit:])]
+    return [wire.listed_algo(algo) for algo in (rows[:limit] if bounded else rows[-limit:])]

@@ -121,6 +121,7 @@ _CODES: dict[Reason, tuple[int, str]] = {
         "Unable to adjust Multi-Assets Mode with open orders in USDⓈ-M Futures.",
     ),
     Reason.AMEND_NOTIONAL: (-5029, "Order's notional must be no smaller than {}"),
+    Reason.AMEND_REDUCE_ONLY: (-5047, "The original order is not a reduce-only order"),
     Reason.AMEND_LIMIT: (-5026, "Exceed maximum modify order limit."),
     Reason.ISOLATED_MARGIN: (-4051, "Isolated balance insufficient."),
     Reason.NOTHING_TO_AMEND: (-5027, "No need to modify the order."),

@@ -17,6 +17,7 @@ from watchkeeper.paper.protocol.binance.public import INTERVALS_MS
 from watchkeeper.paper.rules import RULES, Rules
 from watchkeeper.paper.service import FUNDING_MS, Venue
 
+_USD_M = 1  # "st", symbol type; 2 is COIN-M
 _LEVELS = ("5", "10", "20")
 _PACES = ("", "@100ms", "@250ms", "@500ms")
 
@@ -66,6 +67,7 @@ class MarketStreams:
                 "P": wire.amount(quote.last),
                 "r": f"{self._venue.funding_rates[symbol]:.8f}",
                 "T": (now // FUNDING_MS + 1) * FUNDING_MS,
+                "st": _USD_M,
             }
             everything.append(message)
             name = f"{symbol.lower()}@markPrice"
@@ -119,7 +121,7 @@ class MarketStreams:
                     "A": depth,
                     "T": now_ms,
                     "E": now_ms,
-                }
+                } | _pair(symbol)
                 self._publisher.publish(stream, book, symbol=symbol)
 
     def _trades(self, tick: Tick, now_ms: int) -> None:
@@ -139,7 +141,7 @@ class MarketStreams:
             "q": f"{trade.quantity:.{rules.quantity_precision}f}",
             "m": trade.buyer_is_maker,
         }
-        ids = {"a": trade.id, "f": trade.id, "l": trade.id, "nq": shared["q"]}
+        ids = {"a": trade.id, "f": trade.id, "l": trade.id, "nq": shared["q"], "st": _USD_M}
         self._publisher.publish(aggregated, {"e": "aggTrade"} | shared | ids, symbol=symbol)
         single_only = {"t": trade.id, "X": "MARKET"}
         self._publisher.publish(single, {"e": "trade"} | shared | single_only, symbol=symbol)
@@ -170,7 +172,7 @@ class MarketStreams:
                     "pu": quote.update_id - 1,
                     "b": bids,
                     "a": asks,
-                }
+                } | _pair(symbol)
                 self._publisher.publish(stream, update, symbol=symbol)
         if diff is None:
             self._books.pop(symbol, None)
@@ -233,7 +235,7 @@ class MarketStreams:
             "l": f"{low:.{digits}f}",
             "v": f"{volume:.{rules.quantity_precision}f}",
             "q": f"{volume * last:.2f}",
-        }
+        } | _pair(symbol)
         extra = {
             "e": "24hrTicker",
             "p": f"{last - opened:.{digits}f}",
@@ -251,6 +253,11 @@ class MarketStreams:
         for stream in full:
             row = body | extra
             self._publisher.publish(stream, [row] if stream[0] == "!" else row, symbol=symbol)
+
+
+def _pair(symbol: str) -> wire.Json:
+    """Fields that came when COIN-M symbols joined the same streams."""
+    return {"ps": symbol, "st": _USD_M}
 
 
 def _candle(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from watchkeeper.paper.accounts import Account
-from watchkeeper.paper.model import ZERO, Order, Reason, Refused
+from watchkeeper.paper.model import ZERO, Reason, Refused
 from watchkeeper.paper.protocol.binance import errors, wire
 from watchkeeper.paper.protocol.binance import params as p
 from watchkeeper.paper.protocol.binance.params import Params
@@ -22,20 +22,17 @@ Call = Callable[[Venue, Account, Params], Any]
 def new_order(venue: Venue, account: Account, params: Params) -> Any:
     """Page *New Order*."""
     order = venue.engine.place(account, _request(account, params))
-    body = _changed(order)
-    if params.get("newOrderRespType", "ACK") == "ACK":
-        # An acknowledgement tells of no execution, whatever happened meanwhile.
-        nothing = wire.order_quantity_zero(order)
-        body |= {"status": "NEW", "executedQty": nothing, "cumQty": nothing}
-        body |= {"cumQuote": "0.00000", "avgPrice": "0.00"}
-    return body
+    acknowledged = params.get("newOrderRespType", "ACK") == "ACK"
+    return wire.changed_order(order, acknowledged=acknowledged)
 
 
 def test_order(venue: Venue, account: Account, params: Params) -> Any:
     """Page *Test Order*: all that :func:`new_order` checks, and nothing placed."""
     order = venue.engine.check(account, _request(account, params))
-    order.created_ms = order.updated_ms = venue.now_ms()
-    return _changed(order)
+    order.updated_ms = venue.now_ms()
+    body = wire.order(order)
+    del body["time"]
+    return body
 
 
 def new_orders(venue: Venue, account: Account, params: Params) -> Any:
@@ -85,13 +82,6 @@ def _request(account: Account, params: Params) -> NewOrder:
     )
 
 
-def _changed(order: Order) -> wire.Json:
-    """An order as it is answered by what changed it."""
-    body = wire.order(order)
-    del body["time"]
-    return body
-
-
 def _each(call: Call, venue: Venue, account: Account, params: Params) -> Any:
     """One of a batch: refused, it is answered with its error, and the others go on."""
     try:
@@ -114,8 +104,10 @@ def modify_order(venue: Venue, account: Account, params: Params) -> Any:
         side=p.side(params),
         quantity=p.decimal(params, "quantity"),
         price=p.decimal(params, "price"),
+        reduce_only=p.flag(params, "reduceOnly"),
+        modify_id=p.integer(params, "modifyId"),
     )
-    return _changed(order)
+    return wire.amended_order(order)
 
 
 def modify_orders(venue: Venue, account: Account, params: Params) -> Any:
@@ -144,7 +136,9 @@ def order_amendments(venue: Venue, account: Account, params: Params) -> Any:
 def query_order(venue: Venue, account: Account, params: Params) -> Any:
     symbol = p.symbol(params)
     order_id, client_id = p.order_key(params)
-    return wire.order(venue.engine.order(account, symbol, order_id=order_id, client_id=client_id))
+    return wire.queried_order(
+        venue.engine.order(account, symbol, order_id=order_id, client_id=client_id)
+    )
 
 
 def query_open_order(venue: Venue, account: Account, params: Params) -> Any:
@@ -153,14 +147,15 @@ def query_open_order(venue: Venue, account: Account, params: Params) -> Any:
     order = venue.engine.order(account, symbol, order_id=order_id, client_id=client_id)
     if not order.is_open:
         raise Refused(Reason.NO_SUCH_ORDER)
-    return wire.order(order)
+    return wire.queried_order(order)
 
 
 def cancel_order(venue: Venue, account: Account, params: Params) -> Any:
     """Page *Cancel Order*."""
     symbol = p.symbol(params)
     order_id, client_id = p.order_key(params)
-    return _changed(venue.engine.cancel(account, symbol, order_id=order_id, client_id=client_id))
+    order = venue.engine.cancel(account, symbol, order_id=order_id, client_id=client_id)
+    return wire.changed_order(order)
 
 
 def cancel_orders(venue: Venue, account: Account, params: Params) -> Any:
@@ -215,7 +210,7 @@ def cancel_all_orders(venue: Venue, account: Account, params: Params) -> Any:
 
 def open_orders(venue: Venue, account: Account, params: Params) -> Any:
     wanted = set(p.symbols(params))
-    return [wire.order(o) for o in account.open_orders.values() if o.symbol in wanted]
+    return [wire.queried_order(o) for o in account.open_orders.values() if o.symbol in wanted]
 
 
 def all_orders(venue: Venue, account: Account, params: Params) -> Any:
@@ -230,7 +225,7 @@ def all_orders(venue: Venue, account: Account, params: Params) -> Any:
         and (order.order_id >= first if first is not None else start <= order.created_ms <= end)
     ]
     bounded = first is not None or params.get("startTime")
-    return [wire.order(order) for order in (rows[:limit] if bounded else rows[-limit:])]
+    return [wire.listed_order(order) for order in (rows[:limit] if bounded else rows[-limit:])]
 
 
 def user_trades(venue: Venue, account: Account, params: Params) -> Any:

@@ -162,6 +162,7 @@ def commission_rate(venue: Venue, account: Account, params: Params) -> Any:
         "symbol": rules.symbol,
         "makerCommissionRate": f"{rules.maker_fee:.6f}",
         "takerCommissionRate": f"{rules.taker_fee:.6f}",
+        "rpiCommissionRate": "0.000000",
     }
 
 

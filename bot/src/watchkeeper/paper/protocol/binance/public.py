@@ -123,6 +123,7 @@ def funding_rate(venue: Venue, account: Account, params: Params) -> Any:
             "fundingRate": f"{each.rate:.8f}",
             "fundingTime": each.time_ms,
             "markPrice": wire.amount(each.mark),
+            "rateType": "Regular",
         }
         for each in venue.fundings
         if each.symbol in wanted
@@ -133,8 +134,17 @@ def funding_rate(venue: Venue, account: Account, params: Params) -> Any:
 
 
 def funding_info(venue: Venue, account: Account, params: Params) -> Any:
-    """Page *Get Funding Rate Info*: symbols whose cap, floor or interval differ; none here do."""
-    return []
+    """Page *Get Funding Rate Info*."""
+    return [
+        {
+            "symbol": symbol,
+            "adjustedFundingRateCap": "0.02000000",
+            "adjustedFundingRateFloor": "-0.02000000",
+            "fundingIntervalHours": FUNDING_MS // 3_600_000,
+            "disclaimer": False,
+        }
+        for symbol in RULES
+    ]
 
 
 def open_interest(venue: Venue, account: Account, params: Params) -> Any:
@@ -259,7 +269,6 @@ def book_ticker(venue: Venue, account: Account, params: Params) -> Any:
                 "askPrice": f"{quote.ask:.{rules.price_precision}f}",
                 "askQty": f"{quote.depth:.{rules.quantity_precision}f}",
                 "time": quote.time_ms,
-                "lastUpdateId": quote.update_id,
             }
         )
     return rows[0] if params.get("symbol") else rows

@@ -95,7 +95,7 @@ class Streams:
             connection.account = account.alias
             wanted = request.query.get("events", "")
             client.events = frozenset(filter(None, wanted.split("/")))
-        named = [name for name in request.query.get("streams", rest).split("/") if "@" in name]
+        named = [name for name in request.query.get("streams", rest).split("/") if _is_stream(name)]
 
         await connection.socket.prepare(request)
         connection.transport = request.transport

@@ -47,7 +47,7 @@ def _quantity(value: Decimal, rules: Rules) -> str:
 
 
 def order(record: Order) -> Json:
-    """Pages *New Order*, *Query Order*."""
+    """All that is known of an order; each answer shows its own part of it."""
     rules = RULES[record.symbol]
     return {
         "orderId": record.order_id,
@@ -78,6 +78,36 @@ def order(record: Order) -> Json:
     }
 
 
+def changed_order(record: Order, *, acknowledged: bool = False) -> Json:
+    """Pages *New Order*, *Cancel Order*. ``acknowledged``: tells of no execution, whatever was."""
+    body = order(record)
+    del body["time"], body["avgPrice"], body["cumQuote"]
+    if acknowledged:
+        nothing = _quantity(ZERO, RULES[record.symbol])
+        body |= {"status": "NEW", "executedQty": nothing, "cumQty": nothing}
+    return body
+
+
+def queried_order(record: Order) -> Json:
+    """Pages *Query Order*, *Query Current Open Order*, *Current All Open Orders*."""
+    body = order(record)
+    del body["cumQty"]
+    return body
+
+
+def listed_order(record: Order) -> Json:
+    """Page *All Orders*. ``cumBase`` is of COIN-M symbols."""
+    return queried_order(record) | {"cumBase": "0", "pair": record.symbol}
+
+
+def amended_order(record: Order) -> Json:
+    """Page *Modify Order*; ``modifyId`` only if it was given."""
+    body = changed_order(record) | {"pair": record.symbol}
+    if record.amendments and record.amendments[-1].modify_id is not None:
+        body["modifyId"] = record.amendments[-1].modify_id
+    return body
+
+
 def amendment(record: Order, number: int, change: Amendment) -> Json:
     """Page *Get Order Modify History*. ``number``: how often it had been changed by then."""
     rules = RULES[record.symbol]
@@ -99,29 +129,59 @@ def amendment(record: Order, number: int, change: Amendment) -> Json:
                 "after": _quantity(change.quantity_after, rules),
             },
             "count": number,
+            **({} if change.modify_id is None else {"modifyId": change.modify_id}),
         },
     }
 
 
 def force_order(record: Order) -> Json:
     """Page *User's Force Orders*."""
-    body = order(record)
-    names = (
-        "orderId symbol status clientOrderId price avgPrice origQty executedQty cumQuote "
-        "timeInForce type reduceOnly closePosition side positionSide stopPrice workingType "
-        "origType time updateTime"
-    )
-    return {name: body[name] for name in names.split()} | {"type": "LIMIT", "origType": "LIMIT"}
-
-
-def order_quantity_zero(record: Order) -> str:
-    return _quantity(Decimal(0), RULES[record.symbol])
+    body = listed_order(record)
+    for name in ("priceProtect", "priceMatch", "selfTradePreventionMode", "goodTillDate"):
+        del body[name]
+    return body | {"type": "LIMIT", "origType": "LIMIT"}
 
 
 def algo(record: Algo) -> Json:
-    """Pages *New Algo Order*, *Query Algo Order*."""
+    """All that is known of a conditional order; each answer shows its own part of it."""
+    return _new_algo(record) | {
+        "actualOrderId": str(record.order_id) if record.order_id else "",
+        "actualPrice": f"{record.average_price:.5f}",
+    }
+
+
+def new_algo(record: Algo) -> Json:
+    """Page *New Algo Order*; the last two only for a trailing stop."""
+    body = _new_algo(record)
+    if record.type == "TRAILING_STOP_MARKET":
+        body["activatePrice"] = _price(record.activate_price, RULES[record.symbol])
+        body["callbackRate"] = f"{record.callback_rate:.1f}"
+    return body
+
+
+def queried_algo(record: Algo) -> Json:
+    """Page *Query Algo Order*; what it became only once it triggered."""
+    body = algo(record) | {"tpOrderType": ""}
+    if record.order_id:
+        body["actualType"] = _actual_type(record)
+    if record.filled:
+        body["actualQty"] = _quantity(record.filled, RULES[record.symbol])
+    return body
+
+
+def listed_algo(record: Algo) -> Json:
+    """Pages *Current All Algo Open Orders*, *Query All Algo Orders*."""
+    legs = ("tpTriggerPrice", "tpPrice", "slTriggerPrice", "slPrice")
+    return algo(record) | dict.fromkeys(legs, "0.000") | {"tpOrderType": ""}
+
+
+def _actual_type(record: Algo) -> str:
+    return "MARKET" if record.type.endswith("MARKET") else "LIMIT"
+
+
+def _new_algo(record: Algo) -> Json:
     rules = RULES[record.symbol]
-    body = {
+    return {
         "algoId": record.algo_id,
         "clientAlgoId": record.client_id,
         "algoType": "CONDITIONAL",
@@ -132,8 +192,6 @@ def algo(record: Algo) -> Json:
         "timeInForce": record.time_in_force,
         "quantity": _quantity(record.quantity, rules),
         "algoStatus": record.status,
-        "actualOrderId": str(record.order_id) if record.order_id else "",
-        "actualPrice": f"{record.average_price:.5f}",
         "triggerPrice": f"{record.trigger_price:.{rules.price_precision}f}",
         "price": f"{record.price:.{rules.price_precision}f}",
         "icebergQuantity": None,
@@ -149,10 +207,6 @@ def algo(record: Algo) -> Json:
         "triggerTime": record.triggered_ms,
         "goodTillDate": 0,
     }
-    if record.type == "TRAILING_STOP_MARKET":
-        body["activatePrice"] = _price(record.activate_price, rules)
-        body["callbackRate"] = f"{record.callback_rate:.1f}"
-    return body
 
 
 def trade(fill: Fill) -> Json:
@@ -167,6 +221,9 @@ def trade(fill: Fill) -> Json:
         "qty": _quantity(fill.quantity, rules),
         "realizedPnl": amount(fill.realized_pnl),
         "quoteQty": f"{fill.quantity * fill.price:.5f}",
+        "baseQty": "0",  # of COIN-M symbols
+        "marginAsset": "USDT",
+        "pair": fill.symbol,
         "commission": amount(fill.commission),
         "commissionAsset": "USDT",
         "time": fill.time_ms,
@@ -230,8 +287,6 @@ def position(engine: Engine, account: Account, held: Position, version: int) -> 
             "maxNotionalValue": max_notional(symbol, settings.leverage),
             "marginType": "isolated" if settings.isolated else "cross",
             "isAutoAddMargin": "false",
-            "isolated": settings.isolated,
-            "adlQuantile": 2 if held.amount else 0,
         }
     return body
 
@@ -338,20 +393,25 @@ def _account_position(engine: Engine, account: Account, held: Position, version:
     settings = account.settings(symbol)
     position_margin = margin.position_margin(account, held)
     initial = margin.initial(account, held)
-    isolated_margin = held.isolated_wallet + margin.unrealized(held) if settings.isolated else ZERO
     body: Json = {
         "symbol": symbol,
         "positionSide": held.side,
         "positionAmt": _quantity(held.amount, RULES[symbol]),
         "unrealizedProfit": amount(margin.unrealized(held)),
-        "isolatedMargin": _zero(isolated_margin),
-        "notional": amount(margin.notional(held)),
-        "isolatedWallet": _zero(held.isolated_wallet),
         "initialMargin": amount(initial),
         "maintMargin": amount(margin.maintenance(held)),
         "updateTime": held.updated_ms,
     }
-    if version == 2:
+    if version == 3:
+        isolated = settings.isolated
+        body |= {
+            "isolatedMargin": _zero(
+                held.isolated_wallet + margin.unrealized(held) if isolated else ZERO
+            ),
+            "isolatedWallet": _zero(held.isolated_wallet),
+            "notional": amount(margin.notional(held)),
+        }
+    else:
         bids, asks = margin.order_notionals(account, symbol, held.side)
         body |= {
             "positionInitialMargin": amount(position_margin),
@@ -359,7 +419,6 @@ def _account_position(engine: Engine, account: Account, held: Position, version:
             "leverage": str(settings.leverage),
             "isolated": settings.isolated,
             "entryPrice": f"{held.entry_price:.8f}" if held.amount else "0.0",
-            "breakEvenPrice": f"{break_even(engine, held):.8f}" if held.amount else "0.0",
             "maxNotional": max_notional(symbol, settings.leverage),
             "bidNotional": _zero(bids),
             "askNotional": _zero(asks),
@@ -411,7 +470,6 @@ def exchange_info(now_ms: int) -> Json:
         "exchangeFilters": [],
         "rateLimits": list(RATE_LIMITS),
         "serverTime": now_ms,
-        "futuresType": "U_MARGINED",
         "timezone": "UTC",
         "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}],
         "symbols": [_symbol_info(rules) for rules in RULES.values()],
@@ -437,10 +495,10 @@ def _symbol_info(rules: Rules) -> Json:
         "quotePrecision": 8,
         "underlyingType": "COIN",
         "underlyingSubType": ["PoW"] if rules.base == "BTC" else ["Layer-1"],
-        "triggerProtect": "0.0500",
+        "settlePlan": 0,
+        "triggerProtect": f"{rules.trigger_protect:.4f}",
         "liquidationFee": "0.012500",
         "marketTakeBound": f"{rules.price_band:.2f}",
-        "maxMoveOrderLimit": 10000,
         "filters": [
             {
                 "filterType": "PRICE_FILTER",
@@ -480,7 +538,6 @@ def _symbol_info(rules: Rules) -> Json:
             "TRAILING_STOP_MARKET",
         ],
         "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTD"],
-        "permissionSets": ["GRID", "COPY"],
     }
 
 
@@ -524,6 +581,8 @@ def order_update(change: OrderChanged, now_ms: int) -> Json:
         "z": _quantity(record.filled, rules),
         "L": _price(fill.price, rules) if fill is not None else "0",
     }
+    if execution == "AMENDMENT" and record.amendments[-1].modify_id is not None:
+        body["M"] = str(record.amendments[-1].modify_id)
     if fill is not None:
         body["N"] = "USDT"
         body["n"] = amount(fill.commission)
@@ -568,7 +627,7 @@ def algo_update(change: AlgoChanged, now_ms: int) -> Json:
         "ai": str(record.order_id) if record.order_id else "",
         "ap": f"{record.average_price:.5f}",
         "aq": f"{record.filled:.5f}",
-        "act": ("MARKET" if record.type.endswith("MARKET") else "LIMIT") if record.order_id else "",
+        "act": _actual_type(record) if record.order_id else "",
         "tp": _price(record.trigger_price, rules),
         "p": _price(record.price, rules),
         "V": "EXPIRE_MAKER",
@@ -580,6 +639,7 @@ def algo_update(change: AlgoChanged, now_ms: int) -> Json:
         "tt": record.triggered_ms,
         "gtd": 0,
         "rm": record.reject_reason,
+        "ia": bool(record.best_price) or record.type != "TRAILING_STOP_MARKET",
     }
     return {"e": "ALGO_UPDATE", "T": record.updated_ms, "E": now_ms, "o": body}
 
@@ -610,6 +670,7 @@ def income_update(change: IncomeBooked, unrealized: Decimal, now_ms: int) -> Jso
     if reason == "TRANSFER":
         reason = "DEPOSIT" if booked.amount > 0 else "WITHDRAW"
     held = change.position
+    funded = {"S": booked.symbol} if reason == "FUNDING_FEE" else {}
     return {
         "e": "ACCOUNT_UPDATE",
         "E": now_ms,
@@ -618,6 +679,7 @@ def income_update(change: IncomeBooked, unrealized: Decimal, now_ms: int) -> Jso
             "m": reason,
             "B": [_balance_update(change.wallet, change.cross_wallet, booked.amount)],
             "P": [] if held is None else [_position_update(held, unrealized, isolated=True)],
+            **funded,
         },
     }
 
@@ -637,7 +699,6 @@ def _position_update(held: Position, unrealized: Decimal, *, isolated: bool) -> 
         "mt": "isolated" if isolated else "cross",
         "iw": _zero(held.isolated_wallet),
         "ps": held.side,
-        "ma": "USDT",
     }
 
 

@@ -1,0 +1,290 @@
+"""Binance's own SDK judges every answer and every message: no field missing, none surplus.
+
+The SDK declares each answer as its documentation page does; see ``support/sdk_judge.py`` for how
+its models are made strict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from binance_sdk_derivatives_trading_usds_futures.websocket_streams import models
+from bot.tests.paper.test_streams import listen_key, socket
+from bot.tests.support.paper_venue import PaperVenue, RawClient
+from bot.tests.support.sdk_judge import Judge, differences
+
+BTC = {"symbol": "BTCUSDT"}
+LIMIT = {**BTC, "side": "BUY", "type": "LIMIT", "time_in_force": "GTC"}
+STOP: dict[str, Any] = {"algo_type": "CONDITIONAL", **BTC, "side": "SELL", "quantity": 0.01}
+RAW_LIMIT = {**BTC, "side": "BUY", "type": "LIMIT", "quantity": "0.01", "timeInForce": "GTC"}
+
+# Fields that the pages themselves give only sometimes.
+SOMETIMES = {
+    "activatePrice": "of trailing stops",
+    "priceRate": "of trailing stops",
+    "callbackRate": "of trailing stops",
+    "modifyId": "if one was given",
+    "actualType": "once it triggered",
+    "actualQty": "once it traded",
+    "code": "of what a batch refused",
+    "msg": "of what a batch refused",
+    "BOTH": "in one-way mode",
+    "LONG": "in hedge mode",
+    "SHORT": "in hedge mode",
+    "HEDGE": "in hedge mode",
+    "N": "of trades",
+    "n": "of trades",
+    "AP": "of trailing stops",
+    "cr": "of trailing stops",
+    "S": "of funding",
+    "M": "if an amendment was given one",
+    "ai": "of the account, not of a symbol",
+}
+
+
+@pytest.fixture
+def judge(client: RawClient, shared_venue: PaperVenue) -> Iterator[Judge]:
+    """The SDK as the client's account, which has a position, a trailing stop and some history."""
+    client.order("BUY", "0.1")
+    client.order("SELL", "0.02")
+    trailing = {"type": "TRAILING_STOP_MARKET", "triggerPrice": None, "callbackRate": "1"}
+    assert client.stop("SELL", None, **trailing).status == 200
+    shared_venue.admin.fund("0.0001")
+    with shared_venue.names_resolve_here():
+        yield Judge(client.key, client.secret, shared_venue.ca_path)
+
+
+def complaints(body: Any, model: Any) -> list[str]:
+    """What the model does not find, apart from fields that are not always there."""
+    found = sorted(set(differences(body, model)))
+    return [
+        each
+        for each in found
+        if not (
+            each.endswith(" is missing")
+            and (each.split(" ")[0].rpartition(".")[2] in SOMETIMES or ".filters[]." in each)
+        )
+    ]
+
+
+QUERIES: list[tuple[str, dict[str, Any]]] = [
+    ("check_server_time", {}),
+    ("exchange_information", {}),
+    ("order_book", BTC),
+    ("recent_trades_list", BTC),
+    ("old_trades_lookup", BTC),
+    ("compressed_aggregate_trades_list", BTC),
+    ("kline_candlestick_data", BTC | {"interval": "1m"}),
+    ("mark_price_kline_candlestick_data", BTC | {"interval": "1m"}),
+    ("premium_index_kline_data", BTC | {"interval": "1m"}),
+    ("index_price_kline_candlestick_data", {"pair": "BTCUSDT", "interval": "1m"}),
+    (
+        "continuous_contract_kline_candlestick_data",
+        {"pair": "BTCUSDT", "contract_type": "PERPETUAL", "interval": "1m"},
+    ),
+    ("mark_price", BTC),
+    ("mark_price", {}),
+    ("get_funding_rate_history", BTC),
+    ("get_funding_rate_info", {}),
+    ("ticker24hr_price_change_statistics", BTC),
+    ("ticker24hr_price_change_statistics", {}),
+    ("symbol_price_ticker", BTC),
+    ("symbol_price_ticker", {}),
+    ("symbol_price_ticker_v2", BTC),
+    ("symbol_price_ticker_v2", {}),
+    ("symbol_order_book_ticker", BTC),
+    ("symbol_order_book_ticker", {}),
+    ("open_interest", BTC),
+    ("account_information_v2", {}),
+    ("account_information_v3", {}),
+    ("futures_account_balance_v2", {}),
+    ("futures_account_balance_v3", {}),
+    ("futures_account_configuration", {}),
+    ("get_bnb_burn_status", {}),
+    ("get_current_multi_assets_mode", {}),
+    ("get_current_position_mode", {}),
+    ("get_income_history", {}),
+    ("notional_and_leverage_brackets", {}),
+    ("notional_and_leverage_brackets", BTC),
+    ("query_user_rate_limit", {}),
+    ("symbol_configuration", BTC),
+    ("user_commission_rate", BTC),
+    ("account_trade_list", BTC),
+    ("all_orders", BTC),
+    ("current_all_algo_open_orders", BTC),
+    ("query_all_algo_orders", BTC),
+    ("position_adl_quantile_estimation", {}),
+    ("position_information_v2", BTC),
+    ("position_information_v3", BTC),
+    ("start_user_data_stream", {}),
+    ("keepalive_user_data_stream", {}),
+]
+
+
+def test_readings(judge: Judge, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        for name, params in QUERIES:
+            answer = judge.ask(name, **params)
+            assert answer.body, f"{name} is empty: nothing was judged"
+            assert complaints(answer.body, answer.model) == [], name
+    assert caplog.messages == [], "the SDK met a type that it had not declared"
+
+
+def test_orders_from_their_placing_to_their_end(
+    judge: Judge, client: RawClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    def check(name: str, **params: Any) -> Any:
+        answer = judge.ask(name, **params)
+        assert complaints(answer.body, answer.model) == [], name
+        return answer.body
+
+    with caplog.at_level(logging.WARNING):
+        check("test_order", **LIMIT, quantity=0.01, price=45_000.0)
+        order_id = check("new_order", **LIMIT, quantity=0.01, price=45_000.0)["orderId"]
+        key = BTC | {"order_id": order_id}
+        check("query_order", **key)
+        check("query_current_open_order", **key)
+        check("current_all_open_orders", **BTC)
+        amended = {**key, "side": "BUY", "quantity": 0.02, "price": 45_100.0, "modify_id": 7}
+        assert check("modify_order", **amended)["modifyId"] == 7
+        assert check("get_order_modify_history", **key)[0]["amendment"]["modifyId"] == 7
+        check("cancel_order", **key)
+        good = RAW_LIMIT | {"price": "45000", "newClientOrderId": "batch"}
+        placed = check("place_multiple_orders", batch_orders=[good, RAW_LIMIT | {"price": "1"}])
+        assert [row.get("code") for row in placed] == [None, -4013]
+        change = {**BTC, "side": "BUY", "quantity": "0.02", "price": "45000"}
+        check("modify_multiple_orders", batch_orders=[change | {"origClientOrderId": "batch"}])
+        names = ["batch", "nobody"]
+        ended = check("cancel_multiple_orders", **BTC, orig_client_order_id_list=names)
+        assert [row.get("code") for row in ended] == [None, -2011]
+        check("auto_cancel_all_open_orders", **BTC, countdown_time=100_000)
+        check("cancel_all_open_orders", **BTC)
+    assert caplog.messages == []
+
+
+def test_conditional_orders_from_their_placing_to_their_end(
+    judge: Judge, client: RawClient, shared_venue: PaperVenue, caplog: pytest.LogCaptureFixture
+) -> None:
+    def check(name: str, **params: Any) -> Any:
+        answer = judge.ask(name, **params)
+        assert complaints(answer.body, answer.model) == [], name
+        return answer.body
+
+    with caplog.at_level(logging.WARNING):
+        stop = {**STOP, "type": "STOP_MARKET", "trigger_price": 45_500.0}
+        check("new_algo_order", **stop, client_algo_id="stop")
+        check("query_algo_order", client_algo_id="stop")
+        trailing = {**STOP, "type": "TRAILING_STOP_MARKET", "callback_rate": 1.0}
+        assert "activatePrice" in check("new_algo_order", **trailing, client_algo_id="trail")
+        check("cancel_algo_order", client_algo_id="trail")
+        shared_venue.admin.price(45_400)
+        done = check("query_algo_order", client_algo_id="stop")
+        assert (done["actualType"], done["actualQty"]) == ("MARKET", "0.010")
+        check("cancel_all_algo_open_orders", **BTC)
+    assert caplog.messages == []
+
+
+def test_settings(judge: Judge, client: RawClient, caplog: pytest.LogCaptureFixture) -> None:
+    client.signed("DELETE", "/fapi/v1/algoOpenOrders", symbol="BTCUSDT")
+    client.order("SELL", str(client.position()), reduceOnly="true")
+    with caplog.at_level(logging.WARNING):
+        first: list[tuple[str, dict[str, Any]]] = [
+            ("change_initial_leverage", BTC | {"leverage": 10}),
+            ("change_margin_type", BTC | {"margin_type": "ISOLATED"}),
+        ]
+        for name, params in first:
+            answer = judge.ask(name, **params)
+            assert complaints(answer.body, answer.model) == [], name
+        client.order("BUY", "0.01")
+        moved: dict[str, Any] = {**BTC, "amount": 50.0, "type": "1"}
+        answer = judge.ask("modify_isolated_position_margin", **moved)
+        assert complaints(answer.body, answer.model) == []
+        client.order("SELL", "0.01")
+        for name, params in [
+            ("change_margin_type", BTC | {"margin_type": "CROSSED"}),
+            ("change_position_mode", {"dual_side_position": "true"}),
+            ("change_multi_assets_mode", {"multi_assets_margin": "true"}),
+        ]:
+            answer = judge.ask(name, **params)
+            assert complaints(answer.body, answer.model) == [], name
+    assert caplog.messages == []
+
+
+def test_liquidations(judge: Judge, client: RawClient, shared_venue: PaperVenue) -> None:
+    client.order("BUY", "2")
+    shared_venue.admin.price(40_000)
+    answer = judge.ask("users_force_orders")
+    assert answer.body
+    assert complaints(answer.body, answer.model) == []
+
+
+EVENTS = {
+    "ORDER_TRADE_UPDATE": models.OrderTradeUpdate,
+    "ACCOUNT_UPDATE": models.AccountUpdate,
+    "ALGO_UPDATE": models.AlgoUpdate,
+    "MARGIN_CALL": models.MarginCall,
+    "ACCOUNT_CONFIG_UPDATE": models.AccountConfigUpdate,
+}
+
+
+async def test_what_the_account_is_told(client: RawClient, shared_venue: PaperVenue) -> None:
+    def do() -> None:
+        client.signed("POST", "/fapi/v1/leverage", symbol="BTCUSDT", leverage=25)
+        client.order("BUY", "0.1")
+        client.limit("BUY", "0.01", 45_000)
+        client.stop("SELL", 45_500)
+        shared_venue.admin.fund("0.0001")
+        shared_venue.admin.price(45_500)
+        client.order("BUY", "4")
+        for price in range(45_400, 40_000, -100):
+            shared_venue.admin.price(price)
+
+    key = await listen_key(client)
+    told: dict[str, list[Any]] = {}
+    async with socket(shared_venue, f"/private/ws?listenKey={key}") as opened:
+        await asyncio.to_thread(do)
+        while not any(f["o"]["x"] == "CALCULATED" for f in told.get("ORDER_TRADE_UPDATE", ())):
+            frame = await opened.receive_json(timeout=10)
+            told.setdefault(frame["e"], []).append(frame)
+    assert told.keys() == EVENTS.keys()
+    for event, frames in told.items():
+        for frame in frames:
+            del frame["e"]  # by which the SDK chose the model
+            assert complaints(frame, EVENTS[event]) == [], frame
+
+
+STREAMS = {
+    "btcusdt@aggTrade": models.AggregateTradeStreamsResponse,
+    "btcusdt@bookTicker": models.IndividualSymbolBookTickerStreamsResponse,
+    "!bookTicker": models.AllBookTickersStreamResponse,
+    "btcusdt@miniTicker": models.IndividualSymbolMiniTickerStreamResponse,
+    "!miniTicker@arr": models.AllMarketMiniTickersStreamResponse,
+    "btcusdt@ticker": models.IndividualSymbolTickerStreamsResponse,
+    "!ticker@arr": models.AllMarketTickersStreamsResponse,
+    "btcusdt@kline_1m": models.KlineCandlestickStreamsResponse,
+    "btcusdt@depth@100ms": models.DiffBookDepthStreamsResponse,
+    "btcusdt@depth5@100ms": models.PartialBookDepthStreamsResponse,
+    "btcusdt@markPrice@1s": models.MarkPriceStreamResponse,
+    "!markPrice@arr@1s": models.MarkPriceStreamForAllMarketResponse,
+}
+
+
+async def test_what_everybody_is_told(shared_venue: PaperVenue) -> None:
+    missing = set(STREAMS)
+    path = f"/market/stream?streams={'/'.join(STREAMS)}"
+    async with socket(shared_venue, path) as opened:
+        shared_venue.admin.resume()
+        try:
+            async with asyncio.timeout(10):
+                while missing:
+                    frame = await opened.receive_json()
+                    model = STREAMS[frame["stream"]]
+                    if complaints(frame["data"], model):
+                        print(complaints(frame["data"], model), frame["stream"])
+                    missing.discard(frame["stream"])
+        finally:
+            shared_venue.admin.pause()
