@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help demo demo-down test-fast crash-kills test test-full lint fmt molecule bench lock bootstrap hosts clean
+.PHONY: help demo demo-down test-fast crash-kills test test-full lint fmt molecule bench venue-rules bench-venue lock bootstrap hosts clean
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,12 @@ fmt: bootstrap ## Rewrite Python files the way `make lint` wants them
 
 bench: bootstrap ## Kill to reconciled and protected, start-up, memory; budgets beside them
 	@$(VENV)/python -m bench
+
+venue-rules: bootstrap ## The rules that the paper venue keeps, each with its documentation and its test
+	@$(VENV)/python tools/venue_rules.py
+
+bench-venue: bootstrap ## Requests and stream messages a second of the paper venue, of one core
+	@$(VENV)/python -m bench.venue
 
 lock: bootstrap ## Resolve requirements/*.in anew into hash-pinned *.txt
 	@$(VENV)/python tools/lock.py

@@ -495,7 +495,7 @@ def test_a_search_longer_than_a_week(client: RawClient) -> None:
 
 
 def test_an_unknown_endpoint_is_counted(client: RawClient, shared_venue: PaperVenue) -> None:
-    """HTTP 404 with -5000, and GET /misses tells of it."""
+    """error-code: -5000 "Path %s, Method %s is invalid"; and GET /misses tells of it."""
     reply = client.send("GET", "/fapi/v1/noSuchThing")
     assert (reply.status, reply.code) == (404, -5000)
     assert shared_venue.admin.misses()["GET /fapi/v1/noSuchThing"] >= 1

@@ -142,7 +142,7 @@ class AdminClient:
         ``chance``, ``seed``, ``after_s`` and ``for_s`` are the fault's, all else its effect's.
         ``fault("lost_after", match={"method": "POST", "path": "/fapi/v1/order"}, hold_s=3)``
         """
-        of_fault = {
+        of_fault: Json = {
             name: effect.pop(name)
             for name in ("chance", "seed", "after_s", "for_s")
             if name in effect

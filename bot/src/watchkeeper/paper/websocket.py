@@ -98,6 +98,13 @@ class Connection:
                 await self._wake.wait()
         await self.socket.close(code=self._close_code or WSCloseCode.POLICY_VIOLATION)
 
+    async def finish(self, writer: asyncio.Task[None]) -> None:
+        """The reading side has ended. A closing handshake that goes on is let come to its end:
+        cut short, the client might never see its code."""
+        if not self._is_open():
+            await asyncio.wait({writer}, timeout=2 * CLOSE_S)
+        writer.cancel()
+
     def _is_open(self) -> bool:
         return not self._overrun and self._close_code is None
 

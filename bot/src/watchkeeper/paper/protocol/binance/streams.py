@@ -110,7 +110,7 @@ class Streams:
                 elif message.type is WSMsgType.PING:
                     await connection.pong(message.data)
         finally:
-            writer.cancel()
+            await connection.finish(writer)
             self._remove(client)
             self._log(client, "close", request.path, ())
         return connection.socket

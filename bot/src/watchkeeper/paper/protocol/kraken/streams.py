@@ -117,7 +117,7 @@ class Streams:
                 elif message.type is WSMsgType.PING:
                     await connection.pong(message.data)
         finally:
-            writer.cancel()
+            await connection.finish(writer)
             for task in client.pending:
                 task.cancel()
             self._clients.discard(client)
