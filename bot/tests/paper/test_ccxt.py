@@ -129,6 +129,63 @@ async def test_code_with_its_own_session_reaches_the_venue_by_name(venue: PaperV
         await exchange.close()
 
 
+ASKED: list[tuple[str, list[Any]]] = [
+    ("fetch_time", []),
+    ("fetch_status", []),
+    ("fetch_currencies", []),
+    ("fetch_ticker", [SYMBOL]),
+    ("fetch_tickers", [[SYMBOL]]),
+    ("fetch_bids_asks", [[SYMBOL]]),
+    ("fetch_last_prices", [[SYMBOL]]),
+    ("fetch_mark_prices", [[SYMBOL]]),
+    ("fetch_order_book", [SYMBOL]),
+    ("fetch_trades", [SYMBOL]),
+    ("fetch_ohlcv", [SYMBOL, "1m"]),
+    ("fetch_mark_ohlcv", [SYMBOL, "1m"]),
+    ("fetch_index_ohlcv", [SYMBOL, "1m"]),
+    ("fetch_premium_index_ohlcv", [SYMBOL, "1m"]),
+    ("fetch_funding_rate", [SYMBOL]),
+    ("fetch_funding_rates", [[SYMBOL]]),
+    ("fetch_funding_intervals", []),
+    ("fetch_open_interest", [SYMBOL]),
+    ("fetch_balance", []),
+    ("fetch_positions", []),
+    ("fetch_positions_risk", []),
+    ("fetch_account_positions", []),
+    ("fetch_position_mode", []),
+    ("fetch_leverage_tiers", []),
+    ("fetch_leverages", []),
+    ("fetch_margin_modes", []),
+    ("fetch_trading_fees", []),
+    ("fetch_ledger", []),
+    ("fetch_margin_adjustment_history", [SYMBOL]),
+    ("set_leverage", [7, SYMBOL]),
+    ("set_margin_mode", ["isolated", SYMBOL]),
+    ("set_margin_mode", ["cross", SYMBOL]),
+    ("set_position_mode", [True]),
+    ("set_position_mode", [False]),
+]
+
+
+async def test_what_ccxt_can_ask_is_answered(exchange: Any) -> None:
+    """Also what freqtrade asks through it; the fixture looks for unknown endpoints afterwards."""
+    await exchange.load_markets()
+    for name, arguments in ASKED:
+        assert await getattr(exchange, name)(*arguments) is not None, name
+    await exchange.sapi_get_spot_delist_schedule()
+
+
+async def test_several_orders_at_once(exchange: Any) -> None:
+    await exchange.load_markets()
+    limit = {"symbol": SYMBOL, "type": "limit", "side": "buy", "amount": 0.01, "price": 45_000}
+    first, second = await exchange.create_orders([limit, limit | {"amount": 0.02}])
+    changed = await exchange.edit_order(first["id"], SYMBOL, "limit", "buy", 0.03, 45_100)
+    assert (changed["amount"], changed["price"]) == (0.03, 45_100)
+    ended = await exchange.cancel_orders([first["id"], second["id"]], SYMBOL)
+    assert [order["status"] for order in ended] == ["canceled", "canceled"]
+    assert await exchange.fetch_open_orders(SYMBOL) == []
+
+
 async def test_without_the_ca_nothing_is_trusted(venue: PaperVenue) -> None:
     """A wrong CA looks like ExchangeNotAvailable."""
     exchange = ccxt.pro.binanceusdm(venue.credentials())

@@ -201,8 +201,13 @@ def test_settings(judge: Judge, client: RawClient, caplog: pytest.LogCaptureFixt
             assert complaints(answer.body, answer.model) == [], name
         client.order("BUY", "0.01")
         moved: dict[str, Any] = {**BTC, "amount": 50.0, "type": "1"}
-        answer = judge.ask("modify_isolated_position_margin", **moved)
-        assert complaints(answer.body, answer.model) == []
+        for name, params in [
+            ("modify_isolated_position_margin", moved),
+            ("get_position_margin_change_history", BTC),
+        ]:
+            answer = judge.ask(name, **params)
+            assert answer.body
+            assert complaints(answer.body, answer.model) == [], name
         client.order("SELL", "0.01")
         for name, params in [
             ("change_margin_type", BTC | {"margin_type": "CROSSED"}),

@@ -61,6 +61,16 @@ class Funding(NamedTuple):
     time_ms: int
 
 
+class MarginMove(NamedTuple):
+    """Money that was put into an isolated position, or, negative, taken out."""
+
+    account: str
+    symbol: str
+    side: str
+    amount: Decimal
+    time_ms: int
+
+
 class Venue:
     """What protocol and admin API talk to.
 
@@ -123,6 +133,7 @@ class Venue:
             symbol: FUNDING_RATE if symbol in RULES else Decimal(0) for symbol in ALL_RULES
         }
         self.fundings: deque[Funding] = deque(maxlen=_TRADES)
+        self.margin_moves: deque[MarginMove] = deque(maxlen=_TRADES)
         self._funded = now // FUNDING_MS
         known = self.store.candles()
         for symbol, open_ms, candle in known:

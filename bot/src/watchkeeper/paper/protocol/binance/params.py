@@ -121,7 +121,8 @@ def batch(params: Params, name: str) -> list[Params]:
 
 
 def values(params: Params, name: str) -> list[str]:
-    """A JSON list of numbers or texts; empty if it was not sent."""
+    """A JSON list of numbers or texts; empty if it was not sent. ccxt writes the name small."""
+    name = name if name in params else name.lower()
     if not params.get(name):
         return []
     return [_plain(each) for each in _list(params, name, int | str)]

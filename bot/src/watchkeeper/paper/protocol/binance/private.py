@@ -10,7 +10,7 @@ from watchkeeper.paper.protocol.binance import errors, wire
 from watchkeeper.paper.protocol.binance import params as p
 from watchkeeper.paper.protocol.binance.params import Params
 from watchkeeper.paper.rules import RULES
-from watchkeeper.paper.service import Venue
+from watchkeeper.paper.service import MarginMove, Venue
 
 
 def balance(venue: Venue, account: Account, params: Params) -> Any:
@@ -96,13 +96,38 @@ def move_margin(venue: Venue, account: Account, params: Params) -> Any:
     if amount <= 0:
         raise Refused(Reason.AMOUNT_NOT_POSITIVE)
     signed = amount if kind == "1" else -amount
-    venue.engine.move_margin(account, symbol, p.position_side(params), signed)
+    position_side = p.position_side(params)
+    venue.engine.move_margin(account, symbol, position_side, signed)
+    moved = MarginMove(account.alias, symbol, position_side, signed, venue.now_ms())
+    venue.margin_moves.append(moved)
     return {
         "amount": float(amount),
         "code": 200,
         "msg": "Successfully modify position margin.",
         "type": int(kind),
     }
+
+
+def margin_history(venue: Venue, account: Account, params: Params) -> Any:
+    """Page *Get Position Margin Change History*: since the venue started."""
+    symbol = p.symbol(params)
+    kind = params.get("type")
+    start, end = p.span(venue, params)
+    limit = p.integer(params, "limit", 500) or 500
+    rows = [
+        {
+            "symbol": symbol,
+            "type": 1 if each.amount > 0 else 2,
+            "deltaType": "USER_ADJUST",
+            "amount": wire.amount(abs(each.amount)),
+            "asset": "USDT",
+            "time": each.time_ms,
+            "positionSide": each.side,
+        }
+        for each in venue.margin_moves
+        if (each.account, each.symbol) == (account.alias, symbol) and start <= each.time_ms <= end
+    ]
+    return [row for row in rows if kind in {None, str(row["type"])}][-limit:]
 
 
 def adl_quantile(venue: Venue, account: Account, params: Params) -> Any:

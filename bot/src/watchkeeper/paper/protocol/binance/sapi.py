@@ -33,6 +33,16 @@ def api_restrictions(venue: Venue, account: Account, params: Params) -> Any:
     return body
 
 
+def system_status(venue: Venue, account: Account, params: Params) -> Any:
+    """Wallet page *System Status*."""
+    return {"status": 0, "msg": "normal"}
+
+
+def delist_schedule(venue: Venue, account: Account, params: Params) -> Any:
+    """Wallet page *Get Spot Delist Schedule*: freqtrade asks; nothing leaves."""
+    return []
+
+
 def coins(venue: Venue, account: Account, params: Params) -> Any:
     """Wallet page *All Coins' Information*: ccxt asks for it while it loads the markets."""
     return [
