@@ -297,6 +297,22 @@ async def test_why_a_stop_went(
     assert (gone["is_cancel"], gone["reason"]) == (True, reason)
 
 
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("cancelallorders", "cancelled_by_user"), ("cancelallordersafter", "dead_man_switch")],
+)
+async def test_why_a_limit_order_went(
+    socket: Socket, kraken: KrakenClient, how: str, reason: str
+) -> None:
+    """open_orders, ``reason``."""
+    await place(kraken, "lmt", limitPrice="45000")
+    await socket.live("open_orders")
+    params = {"timeout": "1"} if how == "cancelallordersafter" else {}
+    await asyncio.to_thread(kraken.post, how, **params)
+    gone = await socket.next()
+    assert (gone["is_cancel"], gone["reason"]) == (True, reason)
+
+
 async def test_the_verbose_feed_is_told_the_same(socket: Socket, kraken: KrakenClient) -> None:
     assert (await socket.live("open_orders_verbose"))["feed"] == "open_orders_verbose_snapshot"
     await stop(kraken, "45000")
