@@ -9,6 +9,9 @@ import pytest
 from bot.tests.support.kraken_client import SYMBOL, V3, KrakenClient
 from bot.tests.support.paper_venue import PaperVenue, RawClient, Reply
 
+from watchkeeper.paper.market import TICKS_PER_BAR, Market, read_bars
+from watchkeeper.paper.service import ALL_RULES
+
 
 def test_client_ids(client: RawClient, kraken: KrakenClient) -> None:
     """Binance (New Order, ``newClientOrderId``): unique among open orders. Kraken (send-order,
@@ -108,11 +111,14 @@ def test_prices_jump_for_each_contract(shared_venue: PaperVenue, symbol: str) ->
     assert float(admin.market(other)["last"]) == 46_000
 
 
-def test_the_markets_move_together(shared_venue: PaperVenue) -> None:
-    """The same bars drive both: untouched, they are a tick apart at most."""
-    admin = shared_venue.admin
-    ours, theirs = (float(admin.market(each)["last"]) for each in ("PF_SOLUSD", "SOLUSDT"))
-    assert ours == pytest.approx(theirs, abs=0.01)
+def test_the_markets_move_together() -> None:
+    """The same draws drive both: only their ticks and steps differ."""
+    market = Market(read_bars(None), 3, rules=ALL_RULES)
+    for _ in range(3 * TICKS_PER_BAR):
+        told = {tick.symbol: tick.quote.last for tick in market.step(0)}
+        for ours, theirs in (("PF_XBTUSD", "BTCUSDT"), ("PF_SOLUSD", "SOLUSDT")):
+            apart = max(ALL_RULES[ours].tick, ALL_RULES[theirs].tick)
+            assert abs(told[ours] - told[theirs]) <= apart
 
 
 def test_both_answer_at_one_address(client: RawClient, kraken: KrakenClient) -> None:
