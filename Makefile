@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help demo demo-down test-fast crash-kills test test-full lint fmt molecule bench lock bootstrap hosts vms clean
+.PHONY: help demo demo-down test-fast crash-kills test test-full lint fmt molecule bench lock bootstrap hosts vms venue-rules bench-venue clean
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
