@@ -47,7 +47,6 @@ fmt: bootstrap ## Rewrite Python files the way `make lint` wants them
 bench: bootstrap ## Kill to reconciled and protected, start-up, memory; budgets beside them
 	@$(VENV)/python -m bench
 
-.PHONY: venue-rules bench-venue
 venue-rules: bootstrap ## The rules that the paper venue keeps, each with its documentation and its test
 	@$(VENV)/python tools/venue_rules.py
 
