@@ -20,11 +20,19 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "bot" / "tests" / "paper"
 # Every test of these cites a source.
-STRICT = ("test_rules.py", "test_modes.py")
+STRICT = ("test_rules.py", "test_modes.py", "kraken/test_access.py", "kraken/test_orders.py")
 SOURCE = re.compile(
     r"\b(error-code|general-info|common-definition|change-log|FAQ|"
     r"(?:trade|account|market-data|user-data-streams|websocket-market-streams|wallet)"
-    r"(?:/[\w-]+)*|user-data-streams|docs\.kraken\.com)\b"
+    r"(?:/[\w-]+)*|user-data-streams)\b"
+)
+# Kraken's pages have words for names: they count where the test begins with them.
+KRAKEN_SOURCE = re.compile(
+    r"^(?:rest|ratelimits|ticker|trade|book|heartbeat|open_orders|open_position|fills|balances|"
+    r"notifications|historical-funding-rates)\b[,:]|"
+    r"\b(?:order-management|account-history|multi-collateral|instrument-details|candles|api-keys|"
+    r"guides/futures)/[\w-]+|\baccount-history:|\bmulti-collateral:|"
+    r"\bsupport\.kraken\.com\b|\bgithub\.com/ccxt/ccxt\b"
 )
 
 
@@ -39,13 +47,14 @@ class Rule(NamedTuple):
 def rules(folder: Path = TESTS) -> Iterator[Rule]:
     """One for each test function, in the order of the files."""
     for path in sorted(folder.rglob("test_*.py")):
+        pattern = KRAKEN_SOURCE if path.parent.name == "kraken" else SOURCE
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (
                 node.name.startswith("test_")
             ):
                 words = node.name.removeprefix("test_").replace("_", " ")
                 cited = " ".join((ast.get_docstring(node) or "").split())
-                source = cited if SOURCE.search(cited) else ""
+                source = cited if pattern.search(cited) else ""
                 yield Rule(f"{path.relative_to(folder)}::{node.name}", words, source)
 
 

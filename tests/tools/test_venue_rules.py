@@ -35,3 +35,15 @@ def test_a_rule_without_source_is_told(
     monkeypatch.setattr(venue_rules, "rules", lambda: found)
     assert venue_rules.main(["--check"]) == 1
     assert "test_something_else cites no source" in capsys.readouterr().err
+
+
+def test_krakens_pages_are_known_by_their_place(tmp_path: Path) -> None:
+    """Its feeds have everyday words for names."""
+    (tmp_path / "kraken").mkdir()
+    (tmp_path / "kraken" / "test_feeds.py").write_text(
+        'def test_a():\n    """trade: the newest first."""\n'
+        'def test_b():\n    """It is the account\'s trade."""\n'
+        'def test_c():\n    """Globally unique (order-management/send-order)."""\n'
+    )
+    sources = [rule.source for rule in venue_rules.rules(tmp_path)]
+    assert [bool(source) for source in sources] == [True, False, True]

@@ -16,7 +16,7 @@ SYMBOL = "BTC/USD:USD"
 
 
 async def test_markets_come_with_the_venues_steps(exchange: Any) -> None:
-    """api-reference/instrument-details/get-instruments."""
+    """instrument-details/get-instruments."""
     markets = await exchange.load_markets()
     assert set(markets) == {SYMBOL, "ETH/USD:USD", "SOL/USD:USD"}
     market = markets[SYMBOL]
@@ -70,7 +70,7 @@ async def test_orders_are_edited_and_cancelled(exchange: Any) -> None:
 
 
 async def test_batches(exchange: Any) -> None:
-    """api-reference/order-management/batch-order-management, JSON that ccxt leaves unencoded."""
+    """order-management/batch-order-management, JSON that ccxt leaves unencoded."""
     orders = await exchange.create_orders(
         [
             {"symbol": SYMBOL, "type": "limit", "side": "buy", "amount": 0.01, "price": 45_000},
@@ -85,7 +85,7 @@ async def test_batches(exchange: Any) -> None:
 
 
 async def test_what_is_over_is_in_the_history(exchange: Any, shared_venue: PaperVenue) -> None:
-    """api-reference/account-history: get-order-events, get-trigger-events."""
+    """account-history: get-order-events, get-trigger-events."""
     entry = await exchange.create_order(SYMBOL, "market", "buy", 0.01)
     params = {"stopLossPrice": 45_000, "reduceOnly": True}
     gone = await exchange.create_order(SYMBOL, "market", "sell", 0.01, params=params)
@@ -134,7 +134,7 @@ async def test_a_wrong_secret(exchange: Any) -> None:
 
 
 async def test_leverage_is_a_preference_for_isolated_margin(exchange: Any) -> None:
-    """api-reference/multi-collateral: set and get the leverage setting for a market."""
+    """multi-collateral: set and get the leverage setting for a market."""
     assert await exchange.fetch_leverages() == {}
     await exchange.set_leverage(10, SYMBOL)
     assert (await exchange.fetch_leverage(SYMBOL))["longLeverage"] == 10

@@ -14,8 +14,8 @@ from watchkeeper.paper.service import ALL_RULES
 
 
 def test_client_ids(client: RawClient, kraken: KrakenClient) -> None:
-    """Binance (New Order, ``newClientOrderId``): unique among open orders. Kraken (send-order,
-    ``cliOrdId``): globally unique, for life."""
+    """Binance (trade/rest-api/New-Order, ``newClientOrderId``): unique among open orders. Kraken
+    (order-management/send-order, ``cliOrdId``): globally unique, for life."""
     for _ in range(2):
         assert client.order(newClientOrderId="wkE-1").status == 200
     assert kraken.place("mkt", cliOrdId="wkE-1")["status"] == "placed"
@@ -23,7 +23,7 @@ def test_client_ids(client: RawClient, kraken: KrakenClient) -> None:
 
 
 def test_one_list_or_two(client: RawClient, kraken: KrakenClient) -> None:
-    """Binance keeps stops on a list of their own; Kraken has one list."""
+    """Binance keeps stops on a list of their own. Kraken, order-management/get-open-orders: one."""
     client.order()
     client.stop("SELL", 45_000)
     assert client.signed("GET", "/fapi/v1/openOrders").body == []
@@ -42,7 +42,8 @@ def test_an_id_serves_a_stop_and_an_order(client: RawClient, kraken: KrakenClien
 
 
 def test_cancelling_everything(client: RawClient, kraken: KrakenClient) -> None:
-    """Binance: needs a symbol and leaves stops alone. Kraken: takes the stops too."""
+    """Binance: needs a symbol and leaves stops alone. Kraken, order-management/cancel-all-orders:
+    takes the stops too."""
     client.limit("BUY", "0.01", 45_000)
     client.stop("SELL", 44_000)
     assert client.signed("DELETE", "/fapi/v1/allOpenOrders").code == -1102
@@ -67,7 +68,7 @@ def test_a_stop_that_is_reached_already(client: RawClient, kraken: KrakenClient)
 
 
 def test_how_a_refusal_looks(client: RawClient, kraken: KrakenClient) -> None:
-    """Binance: status 400 and a code. Kraken: status 200 and a word."""
+    """Binance: status 400 and a code. Kraken, order-management/send-order: 200 and a word."""
     refused = client.order(quantity="100")
     assert (refused.status, refused.code) == (400, -2019)
     reply: Reply = kraken.ask(
@@ -78,7 +79,8 @@ def test_how_a_refusal_looks(client: RawClient, kraken: KrakenClient) -> None:
 
 
 def test_an_old_order_is_found_or_not(client: RawClient, kraken: KrakenClient) -> None:
-    """Binance answers for months, Kraken for five seconds (see test_time)."""
+    """Binance answers for days. Kraken, order-management/get-specific-orders-status: for five
+    seconds (see test_time)."""
     order = client.order().body["orderId"]
     asked = client.signed("GET", "/fapi/v1/order", symbol="BTCUSDT", orderId=order)
     assert asked.body["status"] == "FILLED"

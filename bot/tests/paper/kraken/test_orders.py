@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
-from bot.tests.support.kraken_client import SYMBOL, V3, KrakenClient
-from bot.tests.support.paper_venue import KRAKEN, PaperVenue
+from bot.tests.support.kraken_client import SYMBOL, KrakenClient
+from bot.tests.support.paper_venue import PaperVenue
 
 # -- what an order must be ------------------------------------------------------------------------
 
@@ -45,7 +44,7 @@ def test_a_price_is_missing(kraken: KrakenClient, kind: str, name: str) -> None:
     ],
 )
 def test_what_is_no_order(kraken: KrakenClient, params: dict[str, str], error: str) -> None:
-    """Error names as in ccxt's table: contractNotFound is BadSymbol, invalidArgument BadRequest."""
+    """github.com/ccxt/ccxt, krakenfutures, ``exceptions``: contractNotFound, invalidArgument."""
     reply = kraken.ask(
         "POST", "sendorder", **({"orderType": "mkt", "side": "buy"} | _fields(params))
     )
@@ -99,7 +98,7 @@ def test_what_the_book_rejects_is_an_event(kraken: KrakenClient) -> None:
 
 
 def test_small_letters_will_do(kraken: KrakenClient) -> None:
-    """The examples of the support pages name contracts in small letters."""
+    """support.kraken.com: its examples name contracts in small letters."""
     assert kraken.place("mkt", symbol="pf_xbtusd")["status"] == "placed"
 
 
@@ -117,6 +116,7 @@ def test_a_market_order_is_told_by_its_executions(kraken: KrakenClient) -> None:
 
 
 def test_a_large_order_fills_in_parts(kraken: KrakenClient, shared_venue: PaperVenue) -> None:
+    """order-management/send-order: events EXECUTION with their ``orderPriorExecution``."""
     shared_venue.admin.depth("0.01", SYMBOL)
     status = kraken.place("lmt", size="0.03", limitPrice="46002")
     kinds = [event["type"] for event in status["orderEvents"]]
@@ -191,20 +191,6 @@ def test_the_price_that_triggers(
     assert kraken.open_orders()[0]["triggerSignal"] == told
     shared_venue.admin.price(46_000, SYMBOL, mark="44990")
     assert (kraken.held() == 0) is (signal == "mark")
-
-
-def test_a_triggered_stop_keeps_its_id(kraken: KrakenClient, shared_venue: PaperVenue) -> None:
-    """One list, one id: the fill of a stop is found under the id it was placed with."""
-    kraken.place("mkt")
-    stop = kraken.stop("45000", cliOrdId="wkS-1")
-    assert stop["orderEvents"][0]["orderTrigger"]["triggerSide"] == "trigger_below"
-    shared_venue.admin.price(45_000, SYMBOL)
-    assert kraken.open_orders() == []
-    fill = kraken.get("fills")["fills"][0]
-    assert (fill["order_id"], fill["cliOrdId"]) == (stop["order_id"], "wkS-1")
-    for key in ({"orderIds": stop["order_id"]}, {"cliOrdIds": "wkS-1"}):
-        [found] = kraken.post("orders/status", **key)["orders"]
-        assert (found["status"], found["order"]["filled"]) == ("FULLY_EXECUTED", 0.01)
 
 
 def test_a_stop_with_a_limit_price_becomes_a_limit_order(
@@ -324,8 +310,8 @@ def test_cancelling_everything_takes_stops_too(kraken: KrakenClient) -> None:
 
 
 def test_a_client_id_is_used_once_for_ever(kraken: KrakenClient) -> None:
-    """send-order, ``cliOrdId``: globally unique. Open, cancelled or filled makes no difference,
-    nor does the contract or the type."""
+    """order-management/send-order, ``cliOrdId``: globally unique. Open, cancelled or filled
+    makes no difference, nor does the contract or the type."""
     kraken.place("mkt", cliOrdId="filled")
     kraken.place("lmt", limitPrice="45000", cliOrdId="cancelled")
     kraken.post("cancelorder", cliOrdId="cancelled")
@@ -342,42 +328,7 @@ def test_a_client_id_is_used_once_for_ever(kraken: KrakenClient) -> None:
     assert kraken.held() == Decimal("0.01")
 
 
-def test_a_refused_order_does_not_use_its_id(kraken: KrakenClient) -> None:
-    assert kraken.place("mkt", size="90", cliOrdId="again")["status"] != "placed"
-    assert kraken.place("mkt", cliOrdId="again")["status"] == "placed"
-
-
-def test_ids_are_the_accounts_own(kraken: KrakenClient, shared_venue: PaperVenue) -> None:
-    kraken.place("mkt", cliOrdId="shared")
-    shared_venue.admin.open_account("OTHERHAND", venue=KRAKEN)
-    other = KrakenClient(shared_venue, "OTHERHAND")
-    assert other.place("mkt", cliOrdId="shared")["status"] == "placed"
-    other.close()
-
-
-def test_nothing_is_forgotten_by_kill(tmp_path: Path) -> None:
-    """Orders, stops, positions and used ids outlive ``kill -9`` of the venue."""
-    with PaperVenue(tmp_path, account=None) as venue:
-        venue.admin.open_account("ALPHA01", venue=KRAKEN)
-        venue.admin.price(46_000, SYMBOL)
-        client = KrakenClient(venue, "ALPHA01")
-        client.place("mkt", cliOrdId="wkE-1")
-        client.stop("45000", cliOrdId="wkS-1")
-        before = venue.admin.state("ALPHA01")
-        uid = client.get("subaccounts")["masterAccountUid"]
-        client.close()
-        venue.restart()
-        assert venue.admin.state("ALPHA01") == before
-        for client_id in ("wkE-1", "wkS-1"):
-            assert client.place(cliOrdId=client_id)["status"] == "clientOrderIdAlreadyExist"
-        venue.admin.price(44_990, SYMBOL)
-        assert client.held() == 0
-        assert client.open_orders() == []
-        assert client.get("subaccounts")["masterAccountUid"] == uid
-        client.close()
-
-
-# -- batches, history, another hand ---------------------------------------------------------------
+# -- batches, funding, liquidation ----------------------------------------------------------------
 
 
 def test_a_batch_is_many_instructions(kraken: KrakenClient) -> None:
@@ -408,32 +359,9 @@ def test_a_batch_is_many_instructions(kraken: KrakenClient) -> None:
 
 @pytest.mark.parametrize("text", ["{", '{"batchOrder": 7}', "[]"])
 def test_a_batch_that_is_none(kraken: KrakenClient, text: str) -> None:
+    """order-management/batch-order-management: ``json`` is a structure with ``batchOrder``."""
     reply = kraken.ask("POST", "batchorder", json=text)
     assert (reply.status, reply.body["error"]) == (400, "Json Parse Error")
-
-
-def test_another_hand_is_seen(kraken: KrakenClient, shared_venue: PaperVenue) -> None:
-    admin, alias = shared_venue.admin, kraken.alias
-    admin.hand_order(SYMBOL, "BUY", "0.02", alias=alias)
-    placed = admin.hand_order(
-        SYMBOL, "SELL", "0.02", type="STOP_MARKET", alias=alias, stop_price="45000"
-    )
-    assert [o["order_id"] for o in kraken.open_orders()] == [placed["order_id"]]
-    assert admin.hand_close(SYMBOL, alias=alias)["side"] == "sell"
-    assert kraken.held() == 0
-
-
-def test_the_log_tells_orders_in_the_venues_words(
-    kraken: KrakenClient, shared_venue: PaperVenue
-) -> None:
-    kraken.stop("45000", cliOrdId="wkS-1")
-    kraken.place("mkt", size="90", cliOrdId="wkE-1")
-    events = shared_venue.admin.events(alias=kraken.alias)
-    [algo] = [event for event in events if event["kind"] == "algo"]
-    assert (algo["algo"]["orderType"], algo["algo"]["stopPrice"]) == ("stop", 45_000)
-    refused = [event for event in events if event["kind"] == "request"][-1]
-    assert (refused["path"], refused["client_id"]) == (f"{V3}/sendorder", "wkE-1")
-    assert (refused["status"], refused["code"]) == (200, "insufficientAvailableFunds")
 
 
 def _fields(params: dict[str, str]) -> dict[str, Any]:
@@ -455,7 +383,8 @@ def test_funding_is_settled_when_a_test_says_so(
 
 
 def test_a_liquidation(kraken: KrakenClient, shared_venue: PaperVenue) -> None:
-    """get-your-fills, ``fillType`` liquidation: stops and limit orders go, then the position."""
+    """order-management/get-your-fills, ``fillType`` liquidation: stops and limit orders
+    go, then the position."""
     kraken.place("mkt", size="5")
     kraken.place("lmt", limitPrice="40000")
     shared_venue.admin.price(44_200, SYMBOL)

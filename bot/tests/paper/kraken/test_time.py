@@ -174,7 +174,7 @@ def test_a_time_is_told_to_the_millisecond() -> None:
 
 
 def test_candles_between_two_times(venue: Venue, clock: Clock, account: Account) -> None:
-    """api-reference/candles/market-candles: from and to in seconds, prices as text."""
+    """candles/market-candles: from and to in seconds, prices as text."""
     start = START_MS // 60_000 * 60_000 // 1000
     query = {"tick_type": "trade", "symbol": SYMBOL, "resolution": "1m"}
     told = rest.candles(venue, account, params(**query, **{"from": start - 600, "to": start - 60}))
