@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from watchkeeper.bus.protocol import ALERTS
 from watchkeeper.bus.sqlite import open_bus
+from watchkeeper.journal.sqlite import open_database
 from watchkeeper.watch.alerts import Alert, AlertId, AlertOutbox, Severity, make_alert
 
 
@@ -46,7 +46,8 @@ def test_putting_returns_at_once_while_the_bus_is_locked_and_nothing_is_lost(
 ) -> None:
     path = tmp_path / "bus.db"
     bus = open_bus(path)
-    lock = sqlite3.connect(path, isolation_level=None)
+    # Never by another SQLite than ours: two libraries in one process drop each other's locks.
+    lock = open_database(path)
     lock.execute("BEGIN IMMEDIATE")
     outbox = AlertOutbox(path, lambda _: None)
     before = time.monotonic()
