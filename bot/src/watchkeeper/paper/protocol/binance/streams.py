@@ -28,7 +28,7 @@ from watchkeeper.paper.changes import (
 )
 from watchkeeper.paper.faults import Fault
 from watchkeeper.paper.model import ZERO
-from watchkeeper.paper.protocol.binance import wire
+from watchkeeper.paper.protocol.binance import user_events, wire
 from watchkeeper.paper.protocol.binance.market_streams import MarketStreams
 from watchkeeper.paper.service import Venue
 from watchkeeper.paper.websocket import Connection
@@ -190,22 +190,22 @@ class Streams:
         if not listeners:
             return
         if isinstance(change, OrderChanged):
-            self._tell(listeners, wire.order_update(change, now_ms))
+            self._tell(listeners, user_events.order_update(change, now_ms))
         elif isinstance(change, AlgoChanged):
             if not change.told:
                 return
-            self._tell(listeners, wire.algo_update(change, now_ms))
+            self._tell(listeners, user_events.algo_update(change, now_ms))
         elif isinstance(change, PositionChanged):
             unrealized = self._venue.engine.margin.unrealized(change.position)
-            self._tell(listeners, wire.account_update(change, unrealized, now_ms))
+            self._tell(listeners, user_events.account_update(change, unrealized, now_ms))
         elif isinstance(change, IncomeBooked):
             held = change.position
             unrealized = self._venue.engine.margin.unrealized(held) if held else ZERO
-            self._tell(listeners, wire.income_update(change, unrealized, now_ms))
+            self._tell(listeners, user_events.income_update(change, unrealized, now_ms))
         elif isinstance(change, MarginCalled):
-            self._tell(listeners, wire.margin_call(change, self._venue.engine, now_ms))
+            self._tell(listeners, user_events.margin_call(change, self._venue.engine, now_ms))
         elif isinstance(change, LeverageChanged):
-            self._tell(listeners, wire.leverage_update(change, now_ms))
+            self._tell(listeners, user_events.leverage_update(change, now_ms))
 
     def _tell(self, listeners: Iterable[Client], message: wire.Json) -> None:
         payload = _encode(message).decode()

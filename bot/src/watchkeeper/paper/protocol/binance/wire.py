@@ -10,14 +10,6 @@ from decimal import Decimal
 from typing import Any
 
 from watchkeeper.paper.accounts import SIDES, Account
-from watchkeeper.paper.changes import (
-    AlgoChanged,
-    IncomeBooked,
-    LeverageChanged,
-    MarginCalled,
-    OrderChanged,
-    PositionChanged,
-)
 from watchkeeper.paper.engine import Engine
 from watchkeeper.paper.model import ZERO, Algo, Amendment, Fill, Income, Order, Position, Quote
 from watchkeeper.paper.protocol.binance.limits import ORDERS_1M, ORDERS_10S
@@ -38,11 +30,11 @@ def amount(value: Decimal, decimals: int = 8) -> str:
     return f"{value:.{decimals}f}"
 
 
-def _price(value: Decimal, rules: Rules) -> str:
+def price(value: Decimal, rules: Rules) -> str:
     return f"{value:.{rules.price_precision}f}" if value else "0"
 
 
-def _quantity(value: Decimal, rules: Rules) -> str:
+def quantity(value: Decimal, rules: Rules) -> str:
     return f"{value:.{rules.quantity_precision}f}"
 
 
@@ -56,9 +48,9 @@ def order(record: Order) -> Json:
         "clientOrderId": record.client_id,
         "price": f"{record.price:.{rules.price_precision}f}",
         "avgPrice": f"{record.average_price:.{rules.price_precision + 3}f}",
-        "origQty": _quantity(record.quantity, rules),
-        "executedQty": _quantity(record.filled, rules),
-        "cumQty": _quantity(record.filled, rules),
+        "origQty": quantity(record.quantity, rules),
+        "executedQty": quantity(record.filled, rules),
+        "cumQty": quantity(record.filled, rules),
         "cumQuote": f"{record.quote:.5f}",
         "timeInForce": record.time_in_force,
         "type": record.type,
@@ -66,7 +58,7 @@ def order(record: Order) -> Json:
         "closePosition": record.close_position,
         "side": record.side,
         "positionSide": record.position_side,
-        "stopPrice": _price(record.stop_price, rules),
+        "stopPrice": price(record.stop_price, rules),
         "workingType": record.working_type,
         "priceProtect": False,
         "origType": record.original_type,
@@ -83,7 +75,7 @@ def changed_order(record: Order, *, acknowledged: bool = False) -> Json:
     body = order(record)
     del body["time"], body["avgPrice"], body["cumQuote"]
     if acknowledged:
-        nothing = _quantity(ZERO, RULES[record.symbol])
+        nothing = quantity(ZERO, RULES[record.symbol])
         body |= {"status": "NEW", "executedQty": nothing, "cumQty": nothing}
     return body
 
@@ -125,8 +117,8 @@ def amendment(record: Order, number: int, change: Amendment) -> Json:
                 "after": f"{change.price_after:.{digits}f}",
             },
             "origQty": {
-                "before": _quantity(change.quantity_before, rules),
-                "after": _quantity(change.quantity_after, rules),
+                "before": quantity(change.quantity_before, rules),
+                "after": quantity(change.quantity_after, rules),
             },
             "count": number,
             **({} if change.modify_id is None else {"modifyId": change.modify_id}),
@@ -154,7 +146,7 @@ def new_algo(record: Algo) -> Json:
     """Page *New Algo Order*; the last two only for a trailing stop."""
     body = _new_algo(record)
     if record.type == "TRAILING_STOP_MARKET":
-        body["activatePrice"] = _price(record.activate_price, RULES[record.symbol])
+        body["activatePrice"] = price(record.activate_price, RULES[record.symbol])
         body["callbackRate"] = f"{record.callback_rate:.1f}"
     return body
 
@@ -163,9 +155,9 @@ def queried_algo(record: Algo) -> Json:
     """Page *Query Algo Order*; what it became only once it triggered."""
     body = algo(record) | {"tpOrderType": ""}
     if record.order_id:
-        body["actualType"] = _actual_type(record)
+        body["actualType"] = actual_type(record)
     if record.filled:
-        body["actualQty"] = _quantity(record.filled, RULES[record.symbol])
+        body["actualQty"] = quantity(record.filled, RULES[record.symbol])
     return body
 
 
@@ -175,7 +167,7 @@ def listed_algo(record: Algo) -> Json:
     return algo(record) | dict.fromkeys(legs, "0.000") | {"tpOrderType": ""}
 
 
-def _actual_type(record: Algo) -> str:
+def actual_type(record: Algo) -> str:
     return "MARKET" if record.type.endswith("MARKET") else "LIMIT"
 
 
@@ -190,7 +182,7 @@ def _new_algo(record: Algo) -> Json:
         "side": record.side,
         "positionSide": record.position_side,
         "timeInForce": record.time_in_force,
-        "quantity": _quantity(record.quantity, rules),
+        "quantity": quantity(record.quantity, rules),
         "algoStatus": record.status,
         "triggerPrice": f"{record.trigger_price:.{rules.price_precision}f}",
         "price": f"{record.price:.{rules.price_precision}f}",
@@ -218,7 +210,7 @@ def trade(fill: Fill) -> Json:
         "orderId": fill.order_id,
         "side": fill.side,
         "price": f"{fill.price:.{rules.price_precision}f}",
-        "qty": _quantity(fill.quantity, rules),
+        "qty": quantity(fill.quantity, rules),
         "realizedPnl": amount(fill.realized_pnl),
         "quoteQty": f"{fill.quantity * fill.price:.5f}",
         "baseQty": "0",  # of COIN-M symbols
@@ -259,15 +251,15 @@ def position(engine: Engine, account: Account, held: Position, version: int) -> 
     body: Json = {
         "symbol": symbol,
         "positionSide": held.side,
-        "positionAmt": _quantity(held.amount, RULES[symbol]),
+        "positionAmt": quantity(held.amount, RULES[symbol]),
         "entryPrice": f"{held.entry_price:.8f}" if held.amount else "0.0",
         "breakEvenPrice": f"{break_even(engine, held):.8f}" if held.amount else "0.0",
         "markPrice": amount(engine.quotes[symbol].mark),
         "unRealizedProfit": amount(margin.unrealized(held)),
-        "liquidationPrice": _zero(margin.liquidation_price(account, held)),
-        "isolatedMargin": _zero(isolated_margin),
+        "liquidationPrice": amount_or_zero(margin.liquidation_price(account, held)),
+        "isolatedMargin": amount_or_zero(isolated_margin),
         "notional": amount(margin.notional(held)),
-        "isolatedWallet": _zero(held.isolated_wallet),
+        "isolatedWallet": amount_or_zero(held.isolated_wallet),
         "updateTime": held.updated_ms,
     }
     if version == 3:
@@ -278,8 +270,8 @@ def position(engine: Engine, account: Account, held: Position, version: int) -> 
             "positionInitialMargin": amount(position_margin),
             "openOrderInitialMargin": amount(initial - position_margin),
             "adl": 2 if held.amount else 0,
-            "bidNotional": _zero(bids),
-            "askNotional": _zero(asks),
+            "bidNotional": amount_or_zero(bids),
+            "askNotional": amount_or_zero(asks),
         }
     else:
         body |= {
@@ -301,7 +293,7 @@ def max_notional(symbol: str, leverage: int) -> str:
     return f"{max(b.cap for b in RULES[symbol].brackets if b.leverage >= leverage):f}"
 
 
-def _zero(value: Decimal) -> str:
+def amount_or_zero(value: Decimal) -> str:
     return amount(value) if value else "0"
 
 
@@ -396,7 +388,7 @@ def _account_position(engine: Engine, account: Account, held: Position, version:
     body: Json = {
         "symbol": symbol,
         "positionSide": held.side,
-        "positionAmt": _quantity(held.amount, RULES[symbol]),
+        "positionAmt": quantity(held.amount, RULES[symbol]),
         "unrealizedProfit": amount(margin.unrealized(held)),
         "initialMargin": amount(initial),
         "maintMargin": amount(margin.maintenance(held)),
@@ -405,10 +397,10 @@ def _account_position(engine: Engine, account: Account, held: Position, version:
     if version == 3:
         isolated = settings.isolated
         body |= {
-            "isolatedMargin": _zero(
+            "isolatedMargin": amount_or_zero(
                 held.isolated_wallet + margin.unrealized(held) if isolated else ZERO
             ),
-            "isolatedWallet": _zero(held.isolated_wallet),
+            "isolatedWallet": amount_or_zero(held.isolated_wallet),
             "notional": amount(margin.notional(held)),
         }
     else:
@@ -420,8 +412,8 @@ def _account_position(engine: Engine, account: Account, held: Position, version:
             "isolated": settings.isolated,
             "entryPrice": f"{held.entry_price:.8f}" if held.amount else "0.0",
             "maxNotional": max_notional(symbol, settings.leverage),
-            "bidNotional": _zero(bids),
-            "askNotional": _zero(asks),
+            "bidNotional": amount_or_zero(bids),
+            "askNotional": amount_or_zero(asks),
         }
     return body
 
@@ -560,186 +552,9 @@ def leverage_brackets(symbol: str) -> Json:
     }
 
 
-def order_update(change: OrderChanged, now_ms: int) -> Json:
-    """Page *Event: Order Update*."""
-    record, execution, fill = change
-    rules = RULES[record.symbol]
-    body: Json = {
-        "s": record.symbol,
-        "c": record.client_id,
-        "S": record.side,
-        "o": record.type,
-        "f": record.time_in_force,
-        "q": _quantity(record.quantity, rules),
-        "p": _price(record.price, rules),
-        "ap": f"{record.average_price:.{rules.price_precision}f}",
-        "sp": _price(record.stop_price, rules),
-        "x": "CALCULATED" if record.type == "LIQUIDATION" and fill is not None else execution,
-        "X": record.status,
-        "i": record.order_id,
-        "l": _quantity(fill.quantity, rules) if fill is not None else "0",
-        "z": _quantity(record.filled, rules),
-        "L": _price(fill.price, rules) if fill is not None else "0",
-    }
-    if execution == "AMENDMENT" and record.amendments[-1].modify_id is not None:
-        body["M"] = str(record.amendments[-1].modify_id)
-    if fill is not None:
-        body["N"] = "USDT"
-        body["n"] = amount(fill.commission)
-    body |= {
-        "T": record.updated_ms,
-        "t": fill.trade_id if fill is not None else 0,
-        "b": "0",
-        "a": "0",
-        "m": fill.maker if fill is not None else False,
-        "R": record.reduce_only,
-        "wt": record.working_type,
-        "ot": record.original_type,
-        "ps": record.position_side,
-        "cp": record.close_position,
-        "pP": False,
-        "si": 0,
-        "ss": 0,
-        "rp": amount(fill.realized_pnl) if fill is not None else "0",
-        "V": "EXPIRE_MAKER",
-        "pm": "NONE",
-        "gtd": record.good_till_ms,
-        "er": "0",
-    }
-    return {"e": "ORDER_TRADE_UPDATE", "E": now_ms, "T": record.updated_ms, "o": body}
-
-
-def algo_update(change: AlgoChanged, now_ms: int) -> Json:
-    """Page *Event: Algo Order Update*."""
-    record = change.algo
-    rules = RULES[record.symbol]
-    body: Json = {
-        "caid": record.client_id,
-        "aid": record.algo_id,
-        "at": "CONDITIONAL",
-        "o": record.type,
-        "s": record.symbol,
-        "S": record.side,
-        "ps": record.position_side,
-        "f": record.time_in_force,
-        "q": _quantity(record.quantity, rules),
-        "X": record.status,
-        "ai": str(record.order_id) if record.order_id else "",
-        "ap": f"{record.average_price:.5f}",
-        "aq": f"{record.filled:.5f}",
-        "act": _actual_type(record) if record.order_id else "",
-        "tp": _price(record.trigger_price, rules),
-        "p": _price(record.price, rules),
-        "V": "EXPIRE_MAKER",
-        "wt": record.working_type,
-        "pm": "NONE",
-        "cp": record.close_position,
-        "pP": record.price_protect,
-        "R": record.reduce_only and not record.close_position,
-        "tt": record.triggered_ms,
-        "gtd": 0,
-        "rm": record.reject_reason,
-        "ia": bool(record.best_price) or record.type != "TRAILING_STOP_MARKET",
-    }
-    return {"e": "ALGO_UPDATE", "T": record.updated_ms, "E": now_ms, "o": body}
-
-
-def account_update(change: PositionChanged, unrealized: Decimal, now_ms: int) -> Json:
-    """Page *Event: Balance and Position Update*."""
-    held = change.position
-    return {
-        "e": "ACCOUNT_UPDATE",
-        "E": now_ms,
-        "T": held.updated_ms,
-        "a": {
-            "m": change.reason,
-            # "bc" leaves out profit and commission, so for a fill it is always 0.
-            "B": [_balance_update(change.wallet, change.cross_wallet, ZERO)],
-            "P": [_position_update(held, unrealized, isolated=change.isolated)],
-        },
-    }
-
-
-def income_update(change: IncomeBooked, unrealized: Decimal, now_ms: int) -> Json:
-    """Page *Event: Balance and Position Update*: funding of a crossed position tells no position.
-
-    A transfer is a DEPOSIT or a WITHDRAW.
-    """
-    booked = change.income
-    reason = booked.kind
-    if reason == "TRANSFER":
-        reason = "DEPOSIT" if booked.amount > 0 else "WITHDRAW"
-    held = change.position
-    funded = {"S": booked.symbol} if reason == "FUNDING_FEE" else {}
-    return {
-        "e": "ACCOUNT_UPDATE",
-        "E": now_ms,
-        "T": booked.time_ms,
-        "a": {
-            "m": reason,
-            "B": [_balance_update(change.wallet, change.cross_wallet, booked.amount)],
-            "P": [] if held is None else [_position_update(held, unrealized, isolated=True)],
-            **funded,
-        },
-    }
-
-
-def _balance_update(wallet: Decimal, cross_wallet: Decimal, change: Decimal) -> Json:
-    return {"a": "USDT", "wb": amount(wallet), "cw": amount(cross_wallet), "bc": _zero(change)}
-
-
-def _position_update(held: Position, unrealized: Decimal, *, isolated: bool) -> Json:
-    return {
-        "s": held.symbol,
-        "pa": _quantity(held.amount, RULES[held.symbol]),
-        "ep": f"{held.entry_price:.8f}" if held.amount else "0",
-        "bep": "0",
-        "cr": amount(held.realized),
-        "up": amount(unrealized),
-        "mt": "isolated" if isolated else "cross",
-        "iw": _zero(held.isolated_wallet),
-        "ps": held.side,
-    }
-
-
-def margin_call(change: MarginCalled, engine: Engine, now_ms: int) -> Json:
-    """Page *Event: Margin Call*."""
-    account = engine.accounts[change.account]
-    rows = []
-    for held in change.positions:
-        isolated = account.settings(held.symbol).isolated
-        rows.append(
-            {
-                "s": held.symbol,
-                "ps": held.side,
-                "pa": _quantity(held.amount, RULES[held.symbol]),
-                "mt": "ISOLATED" if isolated else "CROSSED",
-                "iw": _zero(held.isolated_wallet),
-                "mp": amount(engine.quotes[held.symbol].mark),
-                "up": amount(engine.margin.unrealized(held)),
-                "mm": amount(engine.margin.maintenance(held)),
-            }
-        )
-    return {"e": "MARGIN_CALL", "E": now_ms, "cw": amount(change.cross_wallet), "p": rows}
-
-
-def leverage_update(change: LeverageChanged, now_ms: int) -> Json:
-    """Page *Event: Account Configuration Update previous Leverage Update*."""
-    return {
-        "e": "ACCOUNT_CONFIG_UPDATE",
-        "E": now_ms,
-        "T": change.time_ms,
-        "ac": {"s": change.symbol, "l": change.leverage},
-    }
-
-
 def book_levels(quote: Quote, rules: Rules, limit: int) -> tuple[list[list[str]], list[list[str]]]:
     """The synthetic book: (bids, asks), best first."""
-    quantity = _quantity(quote.depth, rules)
-    bids = [
-        [f"{quote.bid - rules.tick * i:.{rules.price_precision}f}", quantity] for i in range(limit)
-    ]
-    asks = [
-        [f"{quote.ask + rules.tick * i:.{rules.price_precision}f}", quantity] for i in range(limit)
-    ]
+    each = quantity(quote.depth, rules)
+    bids = [[f"{quote.bid - rules.tick * i:.{rules.price_precision}f}", each] for i in range(limit)]
+    asks = [[f"{quote.ask + rules.tick * i:.{rules.price_precision}f}", each] for i in range(limit)]
     return bids, asks
