@@ -373,6 +373,31 @@ def test_the_same_seed_is_the_same_plan(admin: AdminClient) -> None:
         admin.plan_faults(7, kinds=["explosion"])
 
 
+def test_a_planned_clock_step_goes_with_all_faults(
+    client: RawClient, shared_venue: PaperVenue, admin: AdminClient
+) -> None:
+    steps = admin.plan_faults(3, for_s=2.0, kinds=["clock"])["clock"]
+    assert any(step["offset_ms"] for step in steps)
+    admin.clear_faults()
+    deadline = time.monotonic() + steps[-1]["after_s"] + 0.5
+    while time.monotonic() < deadline:  # a time in which nothing is to happen
+        server_ms = client.send("GET", "/fapi/v1/time").body["serverTime"]
+        assert abs(server_ms - time.time() * 1000) < 1_000
+
+
+def test_a_planned_clock_step_is_taken(client: RawClient, admin: AdminClient) -> None:
+    before = admin.health()["last"]
+    steps = admin.plan_faults(3, for_s=0.5, kinds=["clock"])["clock"]
+    admin.wait_for(
+        lambda event: (
+            event["kind"] == "fault"
+            and event["action"] == "clock"
+            and event["offset_ms"] == steps[-1]["offset_ms"]
+        ),
+        after=before,
+    )
+
+
 def test_a_kind_left_out_leaves_the_others_as_they_were(admin: AdminClient) -> None:
     alone = admin.plan_faults(7, account="NOBODY", kinds=["hide"])["faults"]
     among = admin.plan_faults(7, account="NOBODY")["faults"]

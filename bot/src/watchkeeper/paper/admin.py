@@ -264,7 +264,7 @@ class Admin:
         return {"symbol": symbol, "rate": body.rate}
 
     async def _remove_faults(self, request: web.BaseRequest, number: str | None) -> Any:
-        removed = self._venue.faults.remove(int(number) if number else None)
+        removed = self._venue.remove_faults(int(number) if number else None)
         if number and not removed:
             raise AdminError(404, f"no fault {number}")
         fields = {"kind": "fault", "action": "remove", "id": int(number) if number else None}

@@ -175,6 +175,12 @@ class Venue:
         self._clock_steps += [(now_s + step.after_s, step.offset_ms) for step in planned.clock]
         return planned
 
+    def remove_faults(self, fault_id: int | None) -> int:
+        """Remove one fault, or all with the clock steps that are still planned; how many faults."""
+        if fault_id is None:
+            self._clock_steps.clear()
+        return self.faults.remove(fault_id)
+
     def pass_time(self) -> None:
         """Do what is due: faults that begin, clock steps, countdowns, expired orders, funding."""
         self.faults.pass_time()
