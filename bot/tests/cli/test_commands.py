@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -255,8 +256,6 @@ def test_watching_ends_with_ctrl_c(cli: Cli, bot_tree: BotTree) -> None:
     assert stdout is not None
     first = stdout.read(20)
     assert first
-    import signal
-
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0
     assert b"Traceback" not in stdout.read()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -83,7 +83,9 @@ def _watch(console: Console, bots: list[Paths]) -> int:
 
     # A live display needs a terminal; into a pipe each look is printed below the last one.
     live = Live(console=console, auto_refresh=False) if console.is_terminal else None
-    with contextlib.suppress(KeyboardInterrupt), live or contextlib.nullcontext():
+    # Ctrl-C is waited for: as an exception it may hit a callback, where Python swallows it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    with live or contextlib.nullcontext():
         while True:
             shown = Group(*(part for seen in _look(bots) for part in render(seen)))
             if live is not None:
@@ -91,8 +93,8 @@ def _watch(console: Console, bots: list[Paths]) -> int:
             else:
                 console.print(shown)
                 sys.stdout.flush()
-            time.sleep(REPEAT_S)
-    return OK
+            if signal.sigtimedwait({signal.SIGINT}, REPEAT_S) is not None:
+                return OK
 
 
 def render(overview: Overview) -> list[RenderableType]:
