@@ -53,10 +53,12 @@ class TimedVenue(MemoryVenue):
         self.answered = asyncio.Event()
         self.patiently_waiting = False
         self.snapshots = 0
+        self.patience: list[int | None] = []  # that each reading was asked for with
         self.measured = 0
 
     async def snapshot(self, *, patience_ms: int | None = None, **more: Any) -> Snapshot:
         self.snapshots += 1
+        self.patience.append(patience_ms)
         if self.hanging and patience_ms is None:
             await self._hang()
         seen = await super().snapshot(**more)

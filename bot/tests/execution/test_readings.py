@@ -27,6 +27,16 @@ async def test_a_part_that_hangs_does_not_hold_back_a_stop(desk: Desk, part: str
     assert [s.quantity for s in desk.stops()] == [Decimal(2)]
 
 
+async def test_what_was_late_is_not_waited_for_twice(desk: Desk) -> None:
+    """A position nobody knew is read twice before it gets its stop."""
+    await desk.start()
+    desk.venue.hanging.add("fills")
+    desk.venue.amounts[BTC] = Decimal(2)
+    desk.venue.patience.clear()
+    await asyncio.wait_for(desk.executor.reconciler.reconcile(), 10)
+    assert desk.venue.patience == [module.PATIENCE_MS, 0, 0]
+
+
 async def test_what_was_not_waited_for_is_read_afterwards(desk: Desk) -> None:
     """With patience, in the background of everything else; news goes before it."""
     desk.venue.hanging.add("balances")

@@ -35,6 +35,10 @@ async def test_what_an_exit_leaves_over_keeps_its_stop(desk: Desk) -> None:
     assert desk.stops() == (stop,)
     await desk.passes()
     assert [s.quantity for s in desk.stops()] == [Decimal(1)]
+    position = desk.journal.position(BTC)
+    assert position is not None
+    assert not position.external  # the strategy may leave it
+    assert desk.alerts == ["position-external"]
 
 
 async def test_s16_the_stop_of_a_position_that_was_left_goes(desk: Desk) -> None:

@@ -126,8 +126,12 @@ class Reconciler:
         done: Plan | None = None
         passes = 0
         for _ in range(MAX_READINGS):
+            # What was late a moment ago is not waited for once more before a stop is placed.
+            hurried_ms = 0 if passes and self._cut_short else PATIENCE_MS
             reading = reading or await self.read(
-                questions, protective=protective or passes > 0, patient=patient
+                questions,
+                protective=protective or passes > 0,
+                patience_ms=None if patient else hurried_ms,
             )
             result = await self._work.uncancelled(self.judge(reading))
             reading = None
@@ -141,8 +145,14 @@ class Reconciler:
         self._conclude(done)
 
     async def read(
-        self, questions: frozenset[Question], *, protective: bool, patient: bool = False
+        self,
+        questions: frozenset[Question],
+        *,
+        protective: bool,
+        patience_ms: int | None = PATIENCE_MS,
     ) -> Reading:
+        """What the venue says now, beside what was believed when it was asked. See
+        :meth:`Venue.snapshot` for the arguments."""
         since_ms = fills_since_ms(self._journal, self._venue.now_ms(), questions)
         version, belief = self._journal.version, believe(self._journal, since_ms, questions)
         snapshot = await look(
@@ -150,7 +160,7 @@ class Reconciler:
             belief,
             self._config.symbols,
             protective=protective,
-            patience_ms=None if patient else PATIENCE_MS,
+            patience_ms=patience_ms,
         )
         return Reading(version, since_ms, questions, snapshot)
 
@@ -234,6 +244,8 @@ class Reconciler:
             self._alarm("venue-disconnected", f"nothing can be read for {DISCONNECTED_S:g} s")
 
     async def keep(self) -> None:
+        """One pass after the other, for ever: when one is requested, when the last one left
+        something unresolved, and every ``reconcile.interval_ms``."""
         failures = 0
         recent: deque[float] = deque(maxlen=REQUESTED_PASSES)
         while True:

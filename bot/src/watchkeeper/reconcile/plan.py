@@ -536,27 +536,22 @@ def _exit_price(draft: _Draft, believed: Position) -> Decimal | None:
 
 
 def _appeared(draft: _Draft, there: Position) -> None:
-    ours = any(_ours(draft, stop) for stop in _protecting(draft, there))
-    row = "A8" if ours else "P2"
+    known = {order.client_id for order in draft.belief.orders}
+    ours = [stop.client_id for stop in _protecting(draft, there) if _ours(draft, stop)]
+    # With a stop the journal knows, it has lost nothing: more was held than it believed to leave.
+    row = "P2" if not ours else "A8" if known.isdisjoint(ours) else "P7"
     if not draft.confirmed(row, there.symbol, ZERO, signed(there)):
         return
     adopted = _external(draft, there)
-    if ours:
-        draft.save(
-            row,
-            msgspec.structs.replace(adopted, external=False),
-            "our stop rests on it; the journal had lost it",
-        )
+    if not ours:
+        draft.save(row, adopted, "nobody here opened it")
+        why = f"{signed(there)} at {there.entry_price} without an intent of ours"
+        draft.do(RaiseAlert(row=row, alert="position-external", subject=there.symbol, why=why))
         return
-    draft.save(row, adopted, "nobody here opened it")
-    draft.do(
-        RaiseAlert(
-            row=row,
-            alert="position-external",
-            subject=there.symbol,
-            why=f"{signed(there)} at {there.entry_price} without an intent of ours",
-        )
-    )
+    if row == "P7":
+        _changed_by_hand(draft, row, there.symbol, ZERO, signed(there))
+    adopted = msgspec.structs.replace(adopted, external=False)
+    draft.save(row, adopted, "our stop rests on it")
 
 
 def _external(draft: _Draft, there: Position) -> Position:
