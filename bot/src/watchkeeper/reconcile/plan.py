@@ -536,10 +536,13 @@ def _exit_price(draft: _Draft, believed: Position) -> Decimal | None:
 
 
 def _appeared(draft: _Draft, there: Position) -> None:
-    known = {order.client_id for order in draft.belief.orders}
-    ours = [stop.client_id for stop in _protecting(draft, there) if _ours(draft, stop)]
-    # With a stop the journal knows, it has lost nothing: more was held than it believed to leave.
-    row = "P2" if not ours else "A8" if known.isdisjoint(ours) else "P7"
+    ours = any(_ours(draft, stop) for stop in _protecting(draft, there))
+    # What a journal has just seen us leave, it has not lost: more was held than it believed.
+    left = any(
+        order.symbol == there.symbol and order.reduce_only and order.filled > ZERO
+        for order in draft.belief.closed.values()
+    )
+    row = "P2" if not ours else "P7" if left else "A8"
     if not draft.confirmed(row, there.symbol, ZERO, signed(there)):
         return
     adopted = _external(draft, there)
