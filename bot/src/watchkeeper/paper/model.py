@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -276,3 +277,13 @@ class Quote(msgspec.Struct, frozen=True):
     depth: Decimal
     time_ms: int = 0
     update_id: int = 0  # counts the symbol's ticks
+
+
+class PublicTrade(NamedTuple):
+    """A trade of the market. ``seller`` took: the buyer was the maker."""
+
+    id: int
+    price: Decimal
+    quantity: Decimal
+    time_ms: int
+    buyer_is_maker: bool

@@ -22,7 +22,7 @@ from watchkeeper.paper.fault_plan import Plan, PlanRequest, plan
 from watchkeeper.paper.faults import Faults
 from watchkeeper.paper.latency import Latency
 from watchkeeper.paper.market import TICKS_PER_BAR, Bar, Candles, Market, Tick
-from watchkeeper.paper.model import AccountRecord, Quote
+from watchkeeper.paper.model import AccountRecord, PublicTrade, Quote
 from watchkeeper.paper.protocol.kraken.rules import KRAKEN_RULES
 from watchkeeper.paper.rules import RULES
 from watchkeeper.paper.store import Event, Store
@@ -40,16 +40,6 @@ _encode = msgspec.json.Encoder().encode
 def wall_clock_ms() -> int:
     """The venue's time is the wall clock of its machine."""
     return time.time_ns() // 1_000_000
-
-
-class PublicTrade(NamedTuple):
-    """A trade of the market. ``seller`` took: the buyer was the maker."""
-
-    id: int
-    price: Decimal
-    quantity: Decimal
-    time_ms: int
-    buyer_is_maker: bool
 
 
 class Funding(NamedTuple):

@@ -6,18 +6,15 @@ What is not a request of the client's is told by its ``feed``; each function nam
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from watchkeeper.paper.accounts import Account
 from watchkeeper.paper.changes import AlgoChanged, OrderChanged
 from watchkeeper.paper.engine import COUNTDOWN, Engine
-from watchkeeper.paper.model import Algo, Fill, Order, Position, Quote
+from watchkeeper.paper.model import Algo, Fill, Order, Position, PublicTrade, Quote
 from watchkeeper.paper.protocol.kraken import ids, wire
 from watchkeeper.paper.protocol.kraken.rules import CURRENCY
 from watchkeeper.paper.rules import Rules
-
-if TYPE_CHECKING:
-    from watchkeeper.paper.service import PublicTrade  # which itself needs this module
 
 Json = dict[str, Any]
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from watchkeeper.paper.accounts import Account
 from watchkeeper.paper.engine import Engine
-from watchkeeper.paper.model import ZERO, Algo, Fill, Order, Position, Quote
+from watchkeeper.paper.model import ZERO, Algo, Fill, Order, Position, PublicTrade, Quote
 from watchkeeper.paper.protocol.kraken import errors, ids
 from watchkeeper.paper.protocol.kraken.rules import CURRENCY
 from watchkeeper.paper.rules import Rules
-
-if TYPE_CHECKING:
-    from watchkeeper.paper.service import PublicTrade  # which itself needs this module
 
 Json = dict[str, Any]
 
