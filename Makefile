@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
 
-demo: hosts ## A bot on a host of its own: provisioned, trading, killed, back and protected (12 min)
+demo: hosts ## A bot on a host of its own: provisioned, trading, killed, back and protected (3 min)
 	@$(VENV)/python tools/demo.py up
 
 demo-down: ## Remove the demo's host, venue and network

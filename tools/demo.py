@@ -257,12 +257,12 @@ def print_timeline(killed: Json, back: Json, symbol: str, before: int) -> None:
     for event in events(before):
         if event["kind"] in {"order", "algo"} and event["status"] == "NEW":
             sent.append(f"{event['kind']} {event['client_id']}")
+        if event["kind"] == "hand" and not lost:
+            lost = event["ts_ms"]  # what was cancelled before was a stop being moved
+            rows.append((lost, "exposed", "another hand cancelled the stop"))
         if event["kind"] != "algo" or event.get("symbol") != symbol or found:
             continue
-        if event["status"] == "CANCELED" and not lost:
-            lost = event["ts_ms"]
-            rows.append((lost, "exposed", "another hand cancelled the stop"))
-        elif event["status"] == "NEW" and lost:
+        if event["status"] == "NEW" and lost:
             found = event["ts_ms"]
             price = Decimal(event["algo"]["triggerPrice"])
             rows.append((found, "protected", f"a new stop rests at the venue, at {price:.2f}"))

@@ -70,11 +70,13 @@ def test_steps_lead_to_a_valid_inventory(operator: Operator) -> None:
     )
     vault.write_text(filled)
     password = {"ANSIBLE_VAULT_PASSWORD_FILE": "password"}
+    # The same command, but for the two things that need a person and a server.
+    play = play.replace(" --ask-vault-pass", "").replace("site.yml", "playbooks/validate.yml")
+    early = operator.types(play)
+    assert "is not encrypted" in early.stdout, "not refused before a host is asked"
     encrypted = operator.types(encrypt, **password)
     assert encrypted.returncode == 0, encrypted.stdout
     assert vault.read_text().startswith("$ANSIBLE_VAULT;")
-    # The same command, but for the two things that need a person and a server.
-    play = play.replace(" --ask-vault-pass", "").replace("site.yml", "playbooks/validate.yml")
     play += " --connection=local"  # it reads the host's own /etc/hosts
     valid = operator.types(play, **password)
     assert valid.returncode == 0, valid.stdout

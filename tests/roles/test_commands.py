@@ -212,6 +212,13 @@ class TestControl:
         done, calls = self.run(host, "alpha", verb, environment={"UNIT_DOWN": "3"})
         assert (done.returncode, calls) == (0, ["systemctl start supervisord@alpha-blue.service"])
 
+    @pytest.mark.parametrize("verb", ["start", "restart"])
+    def test_one_program_starts_no_unit_that_is_down(self, host: Path, verb: str) -> None:
+        """A person stopped all of it: a word too few must not start trading."""
+        done, calls = self.run(host, "alpha", verb, "risk", environment={"UNIT_DOWN": "3"})
+        assert (done.returncode, calls) == (2, [])
+        assert "wk-ctl alpha-blue start" in done.stderr
+
     def test_stop_starts_nothing(self, host: Path) -> None:
         _, calls = self.run(host, "alpha", "stop", environment={"UNIT_DOWN": "3"})
         assert not [call for call in calls if call.startswith("systemctl start")]
