@@ -17,8 +17,8 @@ from bot.tests.support.market import BTC, ETH
 from bot.tests.support.paper_venue import PaperVenue, RawClient
 from bot.tests.support.waiting import eventually
 
-from watchkeeper.bus.protocol import ALERTS
-from watchkeeper.bus.sqlite import open_bus
+from watchkeeper.bus.protocol import ALERTS, COMMANDS
+from watchkeeper.bus.sqlite import open_bus, read_newest
 from watchkeeper.market.client import watch_ticks
 from watchkeeper.watch.alerts import Alert
 from watchkeeper.watch.heartbeat import Beat
@@ -210,6 +210,9 @@ def test_risk_pages_for_an_unprotected_position_and_halts_at_the_deadline(
     beat = risk.wait_state("risk", "HALTED")
     assert "has had no valid stop" in beat.error
     assert "(by risk)" in str(is_halted(risk.paths))
+    asked = [message.payload for message in read_newest(risk.paths.bus, COMMANDS, 10)]
+    assert asked, "the executor was not asked to look for itself"
+    assert b'"unprotected":["BTC/USDT:USDT"]' in asked[0]
     eventually(lambda: "bot-halted" in alert_ids(risk))
     assert all(a.severity.value == "page" for a in alerts(risk))
     assert not [

@@ -1,7 +1,8 @@
 """Risk: reads the venue itself, judges it by the promises, and halts when one is broken.
 
 It holds a key of its own process and believes nobody's journal. In this version it sends no
-order: its one lever is the HALT latch, which stops entries and leaves protection running.
+order: its levers are the HALT latch, which stops entries and leaves protection running, and a word
+to the executor to look for itself.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ import contextlib
 import time
 from decimal import Decimal
 
+import msgspec
+
+from watchkeeper.bus.patient import PatientBus
+from watchkeeper.bus.protocol import COMMANDS, BusError
 from watchkeeper.config import API_KEY, API_SECRET
 from watchkeeper.domain.model import ZERO, Position
 from watchkeeper.programs.connecting import DISCONNECTED_AFTER_S, connect
@@ -39,6 +44,7 @@ OVERLAP_MS = 60_000  # trades are asked for again this far back: a late one must
 REPEAT_S = 60.0  # an alert that still holds is raised again …
 REPEAT_HALTED_S = 3600.0  # … and more rarely where the latch has already answered it
 MEASURE_CLOCK_S = 60.0
+ASK_AGAIN_S = 30.0  # the executor, while a position still has no stop
 
 
 async def main(context: Context) -> None:
@@ -49,13 +55,15 @@ async def main(context: Context) -> None:
     """
     secrets = context.secrets(context.paths.trading_env, API_KEY, API_SECRET)
     venue = open_venue(context.config, secrets, cache_dir=context.paths.state)
+    bus = PatientBus(context.paths.bus)
     try:
         with contextlib.suppress(OSError):  # a full disk: the copy in /run still halts
             prepare(context.paths)
         if await connect(context, venue):
-            risk = _Risk(context, venue)
+            risk = _Risk(context, venue, bus)
             await context.until_stopped(risk.run(), _keep_clock(venue))
     finally:
+        bus.close()
         await venue.close()
 
 
@@ -67,9 +75,11 @@ async def _keep_clock(venue: Venue) -> None:
 
 
 class _Risk:
-    def __init__(self, context: Context, venue: Venue) -> None:
+    def __init__(self, context: Context, venue: Venue, bus: PatientBus) -> None:
         self._context = context
         self._venue = venue
+        self._bus = bus
+        self._asked_at = -ASK_AGAIN_S
         self._exposed = Exposed()
         self._day: Day | None = None
         self._fills_asked_ms = 0
@@ -100,6 +110,10 @@ class _Risk:
         findings = self._judge(seen, since_ms, now_ms)
         for finding in findings:
             self._act(finding)
+        if not missing and self._exposed.since_ms:
+            self._ask_for_a_pass()
+        elif not missing:
+            self._asked_at = -ASK_AGAIN_S
         # What no longer holds may be told at once when it comes back.
         current = {(f.alert, f.subject) for f in findings}
         self._told = {
@@ -108,6 +122,18 @@ class _Risk:
             if k in current or k[0] is AlertId.VENUE_DISCONNECTED
         }
         self._tell_answer(missing)
+
+    def _ask_for_a_pass(self) -> None:
+        """The executor may not know: its private stream may be silent, its next pass far."""
+        if time.monotonic() - self._asked_at < ASK_AGAIN_S:
+            return
+        self._asked_at = time.monotonic()
+        symbols = sorted(self._exposed.since_ms)
+        word = {"command": "reconcile", "by": "risk", "unprotected": symbols}
+        try:
+            self._bus.publish(COMMANDS, f"risk:{self._exposed.at_ms}", msgspec.json.encode(word))
+        except BusError as error:
+            self._context.log.error("bus_unavailable", error=str(error))
 
     def _fills_since_ms(self, now_ms: int) -> int | None:
         """From when trades are to be asked for now; None: not this time."""
