@@ -221,8 +221,6 @@ def start(machine: Machine, clock: str = "") -> None:
         "virtio-rng-pci",
         "-rtc",
         f"base={clock or 'utc'},clock=host",
-        "-watchdog-action",
-        "reset",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 from aiohttp import WSCloseCode, web
@@ -123,3 +124,36 @@ def _altered(text: str, fields: dict[str, object]) -> str:
     inside = isinstance(message, dict) and "stream" in message and "data" in message
     altered = alter(message["data"] if inside else message, fields)
     return msgspec.json.encode(message | {"data": altered} if inside else altered).decode()
+
+
+class Client(Protocol):
+    """Whoever is at the other end."""
+
+    @property
+    def connection(self) -> Connection: ...
+
+
+C = TypeVar("C", bound=Client)
+
+
+class Sockets(Generic[C]):
+    """The live websockets of one protocol, and what ends them."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._clients: set[C] = set()
+        faults.on_arm.append(self._armed)
+
+    def drop(self, account: str | None, code: int = 0) -> int:
+        """End connections, of one account or all; ``code`` 0: without a closing handshake."""
+        doomed = [c.connection for c in self._clients]
+        doomed = [c for c in doomed if account is None or c.account == account]
+        for connection in doomed:
+            connection.close(code)
+        return len(doomed)
+
+    def _armed(self, fault: Fault) -> None:
+        if fault.effect.kind in {"close", "maintenance"}:
+            self.drop(fault.match.account, fault.effect.code)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(c.connection.socket.close() for c in [*self._clients]))

@@ -103,15 +103,5 @@ def open_algo_orders(venue: Venue, account: Account, params: Params) -> Any:
 
 
 def all_algo_orders(venue: Venue, account: Account, params: Params) -> Any:
-    symbol = p.symbol(params)
-    first = p.integer(params, "algoId")
-    limit = min(p.integer(params, "limit", 500) or 500, 1000)
-    start, end = p.span(venue, params)
-    rows = [
-        algo
-        for algo in account.algos.values()
-        if algo.symbol == symbol
-        and (algo.algo_id >= first if first is not None else start <= algo.created_ms <= end)
-    ]
-    bounded = first is not None or params.get("startTime")
-    return [wire.listed_algo(algo) for algo in (rows[:limit] if bounded else rows[-limit:])]
+    rows = p.page(venue, params, "algoId", account.algos.values(), lambda algo: algo.algo_id)
+    return [wire.listed_algo(algo) for algo in rows]

@@ -214,18 +214,8 @@ def open_orders(venue: Venue, account: Account, params: Params) -> Any:
 
 
 def all_orders(venue: Venue, account: Account, params: Params) -> Any:
-    symbol = p.symbol(params)
-    first = p.integer(params, "orderId")
-    limit = min(p.integer(params, "limit", 500) or 500, 1000)
-    start, end = p.span(venue, params)
-    rows = [
-        order
-        for order in account.orders.values()
-        if order.symbol == symbol
-        and (order.order_id >= first if first is not None else start <= order.created_ms <= end)
-    ]
-    bounded = first is not None or params.get("startTime")
-    return [wire.listed_order(order) for order in (rows[:limit] if bounded else rows[-limit:])]
+    rows = p.page(venue, params, "orderId", account.orders.values(), lambda order: order.order_id)
+    return [wire.listed_order(order) for order in rows]
 
 
 def user_trades(venue: Venue, account: Account, params: Params) -> Any:

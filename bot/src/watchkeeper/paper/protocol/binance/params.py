@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -166,3 +167,32 @@ def span(venue: Venue, params: Params) -> tuple[int, int]:
     if start is None:
         start = (end if end is not None else venue.now_ms()) - _WEEK_MS
     return start, end if end is not None else start + _WEEK_MS
+
+
+class Listed(Protocol):
+    """What history is asked for."""
+
+    symbol: str
+    created_ms: int
+
+
+R = TypeVar("R", bound=Listed)
+
+
+def page(
+    venue: Venue, params: Params, id_name: str, rows: Iterable[R], id_of: Callable[[R], int]
+) -> list[R]:
+    """The symbol's rows from an id on, or within a span: the first of them if the question says
+    where to begin, else the last."""
+    asked = symbol(params)
+    first = integer(params, id_name)
+    limit = min(integer(params, "limit", 500) or 500, 1000)
+    start, end = span(venue, params)
+    found = [
+        row
+        for row in rows
+        if row.symbol == asked
+        and (id_of(row) >= first if first is not None else start <= row.created_ms <= end)
+    ]
+    bounded = first is not None or params.get("startTime")
+    return found[:limit] if bounded else found[-limit:]

@@ -26,12 +26,11 @@ from watchkeeper.paper.changes import (
     PositionChanged,
     account_of,
 )
-from watchkeeper.paper.faults import Fault
 from watchkeeper.paper.model import ZERO
 from watchkeeper.paper.protocol.binance import user_events, wire
 from watchkeeper.paper.protocol.binance.market_streams import MarketStreams
 from watchkeeper.paper.service import Venue
-from watchkeeper.paper.websocket import Connection
+from watchkeeper.paper.websocket import Connection, Sockets
 
 _PATH = re.compile(r"(?:/(?:public|market|private))?/(?P<kind>ws|stream)(?:/(?P<rest>.*))?")
 
@@ -59,18 +58,17 @@ class Client:
         self.connection.push(text, symbol=symbol, event=event, stream=stream)
 
 
-class Streams:
+class Streams(Sockets[Client]):
     """All websockets of the venue."""
 
     def __init__(self, venue: Venue) -> None:
+        super().__init__(venue.faults)
         self._venue = venue
-        self._clients: set[Client] = set()
         self._by_stream: dict[str, set[Client]] = {}
         self._by_account: dict[str, set[Client]] = {}
         self._market = MarketStreams(venue, self)
         venue.on_change.append(self._changed)
         venue.on_tick.append(self._market.ticked)
-        venue.faults.on_arm.append(self._armed)
 
     # -- serving ----------------------------------------------------------------------------------
 
@@ -114,20 +112,6 @@ class Streams:
             self._remove(client)
             self._log(client, "close", request.path, ())
         return connection.socket
-
-    def drop(self, account: str | None, code: int = 0) -> int:
-        """End connections, of one account or all; ``code`` 0: without a closing handshake."""
-        doomed = [c for c in self._clients if account is None or c.account == account]
-        for client in doomed:
-            client.connection.close(code)
-        return len(doomed)
-
-    def _armed(self, fault: Fault) -> None:
-        if fault.effect.kind in {"close", "maintenance"}:
-            self.drop(fault.match.account, fault.effect.code)
-
-    async def close(self) -> None:
-        await asyncio.gather(*(c.connection.socket.close() for c in [*self._clients]))
 
     def _add(self, client: Client) -> None:
         self._clients.add(client)

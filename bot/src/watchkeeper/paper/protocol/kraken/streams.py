@@ -31,12 +31,11 @@ from watchkeeper.paper.changes import (
     RecordChanged,
     account_of,
 )
-from watchkeeper.paper.faults import Fault
 from watchkeeper.paper.market import Tick
 from watchkeeper.paper.protocol.kraken import frames, ids
 from watchkeeper.paper.protocol.kraken.rules import KRAKEN_RULES, VENUE
 from watchkeeper.paper.service import Venue
-from watchkeeper.paper.websocket import Connection
+from watchkeeper.paper.websocket import Connection, Sockets
 
 PATH = "/ws/v1"
 PUBLIC = frozenset({"ticker", "ticker_lite", "trade", "book"})
@@ -85,16 +84,15 @@ class Client:
         self.answer({"event": "alert", "message": text})
 
 
-class Streams:
+class Streams(Sockets[Client]):
     """All websockets of the venue."""
 
     def __init__(self, venue: Venue) -> None:
+        super().__init__(venue.faults)
         self._venue = venue
-        self._clients: set[Client] = set()
         self._books: dict[str, frames.Book] = {}
         venue.on_change.append(self._changed)
         venue.on_tick.append(self._ticked)
-        venue.faults.on_arm.append(self._armed)
 
     # -- serving ----------------------------------------------------------------------------------
 
@@ -123,20 +121,6 @@ class Streams:
             self._clients.discard(client)
             self._log(client, "close", ())
         return connection.socket
-
-    def drop(self, account: str | None, code: int = 0) -> int:
-        """End connections, of one account or all; ``code`` 0: without a closing handshake."""
-        doomed = [c for c in self._clients if account is None or c.account == account]
-        for client in doomed:
-            client.connection.close(code)
-        return len(doomed)
-
-    def _armed(self, fault: Fault) -> None:
-        if fault.effect.kind in {"close", "maintenance"}:
-            self.drop(fault.match.account, fault.effect.code)
-
-    async def close(self) -> None:
-        await asyncio.gather(*(c.connection.socket.close() for c in [*self._clients]))
 
     def heartbeat(self) -> None:
         """Page *heartbeat*: a sign of life at regular intervals."""
