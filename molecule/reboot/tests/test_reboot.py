@@ -65,7 +65,7 @@ def open_position(alpha: Bot, venue: Venue, machine: Machine) -> None:
 def all_is_back(alpha: Bot, venue: Venue, after: int, host: Any) -> None:
     back_and_protected(alpha, venue, ACCOUNT, deadline_s=READY_S)
     no_order_twice(venue, after, ACCOUNT)
-    for timer in ("health-check@alpha.timer", "wk-clock.timer", "wk-logrotate.timer"):
+    for timer in ("health-check@alpha.timer", "wk-clock.timer", "wk-logrotate@alpha-blue.timer"):
         assert host.run(f"systemctl is-active {timer}").stdout.strip() == "active"
 
 
