@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,9 @@ def test_power_cut_takes_the_disks_cache_too(machine: vm.Machine) -> None:
     with subprocess.Popen(sleeping) as nbdkit, subprocess.Popen(sleeping) as qemu:
         (machine.folder / "nbdkit.pid").write_text(str(nbdkit.pid))
         (machine.folder / "qemu.pid").write_text(str(qemu.pid))
+        # Popen returns a moment before the kernel shows the new command line.
+        while None in (vm._pid(machine, "nbdkit"), vm._pid(machine, "qemu")):
+            time.sleep(0.01)
         vm.power_cut(machine)
         assert (nbdkit.wait(), qemu.wait()) == (-9, -9)
 
