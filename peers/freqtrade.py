@@ -1,7 +1,7 @@
 """Unmodified freqtrade in live futures mode, against a venue.
 
-What it is told of the venue are settings that it has for that. Its ccxt takes the CA by ``cafile``
-in its asynchronous part, in the other by REQUESTS_CA_BUNDLE, which ``requests_trust_env`` has it read.
+What it is told of the venue are settings that it has for that: its ccxt takes the CA by ``cafile``
+in its asynchronous part; in the other by REQUESTS_CA_BUNDLE, read with ``requests_trust_env``.
 """
 
 from __future__ import annotations

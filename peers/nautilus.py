@@ -1,8 +1,8 @@
 """An unmodified nautilus_trader node on Binance USD-M, against a venue.
 
 Its REST client asks the system's CAs, so SSL_CERT_FILE is enough. Its websockets trust the CAs that
-they were built with and no other: they go to the venue's names and routes by ``ws://``, without TLS,
-by the settings that its clients have for it (``base_url_ws``, ``base_url_ws_stream``).
+they were built with and no other: they go to the venue's names and routes without TLS, by settings
+that its clients have for their URLs (``base_url_ws``, ``base_url_ws_stream``).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import pytest
 
 from hosttest import Bot, Venue, back_and_protected, eventually, no_order_twice, protected
 from machine import BOOT_S, Machine
+from operator_run import module
 
 ACCOUNT = "ALPHA01"
 READY_S = 240.0  # ccxt alone takes seconds to import on an emulated processor
@@ -65,7 +66,7 @@ def open_position(alpha: Bot, venue: Venue, machine: Machine) -> None:
 def all_is_back(alpha: Bot, venue: Venue, after: int, host: Any) -> None:
     back_and_protected(alpha, venue, ACCOUNT, deadline_s=READY_S)
     no_order_twice(venue, after, ACCOUNT)
-    for timer in ("health-check@alpha.timer", "wk-clock.timer", "wk-logrotate.timer"):
+    for timer in ("health-check@alpha.timer", "wk-clock.timer", "wk-logrotate@alpha-blue.timer"):
         assert host.run(f"systemctl is-active {timer}").stdout.strip() == "active"
 
 
@@ -81,8 +82,9 @@ def test_a_planned_reboot(
     alpha: Bot, venue: Venue, machine: Machine, host: Any, record_property: Any
 ) -> None:
     after, boot = venue.last_event(), machine.boot_id()
-    machine.ssh("sudo systemctl reboot")
-    machine.wait_for_boot(boot)
+    done = module("ansible.builtin.reboot", f"reboot_timeout={BOOT_S:.0f}")
+    assert done.code == 0, done.output
+    assert machine.boot_id() != boot
     all_is_back(alpha, venue, after, host)
     stages = json.loads(alpha.sh(f"python3 - <<'EOF'\n{STAGES}\nEOF"))
     print("\nseconds from the start of the kernel")
