@@ -186,12 +186,11 @@ bootstrap_peers() {
         target=".cache/peers/$name-$(sha256sum "$lock" | cut -c1-16)"
         [ -e "$target/installed" ] && continue
         python=$(find_peers_python)
-        say "$name into $target (Python $python; versions and hashes: $lock)"
+        say "$name into $target ($python; versions and hashes: $lock)"
         rm -rf ".cache/peers/$name"-*
         "$uv_home/bin/uv" -q venv --python "$python" "$target" ||
             die "the peers need Python 3.12 or 3.13; name one: PEERS_PYTHON=/path/to/python3"
-        # --no-build: a wheel that is missing is told in seconds, not compiled for an hour.
-        "$uv_home/bin/uv" -q pip sync --python "$target/bin/python" --require-hashes --no-build \
+        "$uv_home/bin/uv" -q pip sync --python "$target/bin/python" --require-hashes \
             --compile-bytecode "$lock"
         touch "$target/installed"
     done
