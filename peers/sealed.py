@@ -81,7 +81,8 @@ def run(command: Sequence[str]) -> None:
 def _inside(command: Sequence[str]) -> int:
     """As the namespace's first process: prepare, run, collect whoever is left an orphan."""
     _raise_loopback()
-    _mount_hosts()
+    if not is_sealed():  # sealed once more: nothing can be mounted over a file without a name
+        _mount_hosts()
     process = subprocess.Popen(command)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells the command as well
     while True:
