@@ -18,10 +18,10 @@ def main() -> int:
     try:
         for name in environment.NAMES:
             environment.python_of(name)
-        sealed.run([*pytest, *sys.argv[1:]])
+        return sealed.run([*pytest, *sys.argv[1:]])
     except (environment.NotInstalled, sealed.CannotSeal) as error:
         print(f"test-peers: {error}", file=sys.stderr)
-    return 2
+        return 2
 
 
 if __name__ == "__main__":

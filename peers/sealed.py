@@ -26,6 +26,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from watchkeeper.paper.certificates import HOST_NAMES
 
@@ -34,6 +35,8 @@ ADDRESS = "127.0.0.1"
 
 _NAMESPACES = ("--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
 _INSIDE = "--inside"
+# unshare itself does not mind SIGTERM. If we die, it dies, and with it all that is inside.
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
 # linux/if.h and linux/sockios.h: an interface's flags.
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
@@ -55,8 +58,10 @@ def is_sealed() -> bool:
     return HOSTS.read_text() == hosts()
 
 
-def run(command: Sequence[str]) -> None:
-    """Become ``command``, sealed. Does not return.
+def run(command: Sequence[str]) -> int:
+    """Run ``command``, sealed; its exit code, 128 + N after signal N.
+
+    SIGTERM ends it and all it started at once; Ctrl-C is the command's own business.
 
     Raises:
         CannotSeal: nothing was run.
@@ -64,18 +69,33 @@ def run(command: Sequence[str]) -> None:
     # Nobody but root brings a user namespace along: in it he is root.
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     unshare = ["unshare", *user, *_NAMESPACES]
-    if shutil.which("unshare") is None:
-        raise CannotSeal("unshare is missing: install util-linux")
+    if shutil.which("unshare") is None or shutil.which("setpriv") is None:
+        raise CannotSeal("unshare or setpriv is missing: install util-linux")
     tried = subprocess.run([*unshare, "true"], check=False, capture_output=True, text=True)
     if tried.returncode:
         raise CannotSeal(
             f"no namespaces here ({tried.stderr.strip()}); run it as root, or let users make them "
             "(on Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0)"
         )
-    sys.stdout.flush()
     # -P: this folder holds modules named like the peers.
     inside = [sys.executable, "-P", str(Path(__file__).resolve()), _INSIDE]
-    os.execvp(unshare[0], [*unshare, *inside, *command])  # noqa: S606 -- no shell is wanted
+    with subprocess.Popen([*_DIES_WITH_US, *unshare, *inside, *command]) as process:
+        terminated = False
+
+        def end(number: int, frame: FrameType | None) -> None:
+            nonlocal terminated
+            terminated = True
+            process.kill()
+
+        signal.signal(signal.SIGTERM, end)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        code = process.wait()
+    return 128 + signal.SIGTERM if terminated else _exit_code(code)
+
+
+def _exit_code(code: int) -> int:
+    """As a shell tells it."""
+    return code if code >= 0 else 128 - code
 
 
 def _inside(command: Sequence[str]) -> int:
@@ -88,8 +108,7 @@ def _inside(command: Sequence[str]) -> int:
     while True:
         pid, status = os.wait()
         if pid == process.pid:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
+            return _exit_code(os.waitstatus_to_exitcode(status))
 
 
 def _raise_loopback() -> None:
@@ -116,10 +135,10 @@ def main(argv: Sequence[str]) -> int:
     if argv[0] == _INSIDE:
         return _inside(argv[1:])
     try:
-        run(argv)
+        return run(argv)
     except CannotSeal as error:
         print(f"sealed: {error}", file=sys.stderr)
-    return 2
+        return 2
 
 
 if __name__ == "__main__":

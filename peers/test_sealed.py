@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from bot.tests.support.waiting import eventually
 from peers import sealed
 
 from watchkeeper.paper.certificates import HOST_NAMES
@@ -38,6 +40,19 @@ def test_nothing_is_left_of_what_ran_inside(tmp_path: Path) -> None:
     )
     assert done.returncode == 7
     subprocess.run(["sleep", "4"], check=True)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_whoever_ends_the_run_ends_all_of_it(tmp_path: Path, number: signal.Signals) -> None:
+    begun, mark = tmp_path / "begun", tmp_path / "still here"
+    script = f"touch '{begun}'; sleep 5; touch '{mark}'"
+    with subprocess.Popen([sys.executable, "-m", "peers.sealed", "sh", "-c", script]) as run:
+        eventually(begun.exists, deadline_s=60)
+        run.send_signal(number)
+        code = run.wait(60)
+    assert code == (143 if number == signal.SIGTERM else -number)
+    subprocess.run(["sleep", "6"], check=True)
     assert not mark.exists()
 
 
