@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help demo demo-down test-fast crash-kills test test-full lint fmt molecule bench lock bootstrap hosts vms venue-rules bench-venue clean
+.PHONY: help demo demo-down test-fast crash-kills test test-full lint fmt molecule test-peers bench lock bootstrap hosts vms peers venue-rules bench-venue clean
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ test-full: vms ## All of it and every scenario on every platform, resumable; tab
 
 molecule: $(if $(filter reboot,$(SCENARIO)),vms,hosts) ## One scenario on a fresh host: make molecule SCENARIO=default [PLATFORM=trixie]
 	@$(VENV)/python tools/scenarios.py one $(or $(SCENARIO),$(error name it: make molecule SCENARIO=default))
+
+test-peers: peers ## Unmodified freqtrade and nautilus_trader on the paper venue, sealed off (3 min, then 1)
+	@$(VENV)/python -m peers $(PYTEST_ARGS)
 
 lint: bootstrap ## ruff, mypy --strict, yamllint, ansible-lint, shellcheck, documentation and locks fresh
 	@$(VENV)/python tools/lint.py
@@ -64,6 +67,9 @@ hosts: ## Only install what hosts under test need
 
 vms: ## Only install what virtual machines under test need, too
 	@tools/bootstrap.sh vms
+
+peers: ## Only install the peers, each in an environment of its own under .cache/peers (1.5 GB)
+	@tools/bootstrap.sh peers
 
 clean: ## Remove caches and what runs left behind (not .venv, not a running demo)
 	@rm -rf .cache/images .mypy_cache .ruff_cache .pytest_cache bot/dist

@@ -45,7 +45,7 @@ def commands() -> dict[str, list[str]]:
     python = str(BIN / "python")
     typed = [
         name
-        for name in ("bot/src", "bot/tests", "bench", "tools", "tests", "molecule")
+        for name in ("bot/src", "bot/tests", "bench", "peers", "tools", "tests", "molecule")
         if tracked(f"{name}/*.py")
     ]
     found = {
