@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from watchkeeper.config import BotConfig
 from watchkeeper.domain.alarm import Alarm
-from watchkeeper.domain.model import Fill
+from watchkeeper.domain.model import Fill, Order
 from watchkeeper.execution.stops import Stops
 from watchkeeper.execution.work import Work
 from watchkeeper.journal.store import Journal
@@ -77,6 +77,7 @@ class Reconciler:
         work: what must not be cancelled half-way runs there.
         on_fill: told of each fill that was not known before.
         judged: called after each reading that was judged.
+        seen: told of the open orders in each reading, whoever sent them.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Reconciler:
         work: Work,
         on_fill: Callable[[Fill], None],
         judged: Callable[[], None],
+        seen: Callable[[Iterable[Order]], None],
     ) -> None:
         self.status = status
         self.balance_known = False
@@ -107,6 +109,7 @@ class Reconciler:
         self._work = work
         self._on_fill = on_fill
         self._judged = judged
+        self._seen = seen
         self._wake = asyncio.Event()
         self._urgent = False
         self._cut_short = False  # the last reading, for protection's sake
@@ -162,6 +165,9 @@ class Reconciler:
             protective=protective,
             patience_ms=patience_ms,
         )
+        for part in (snapshot.orders, snapshot.stops):
+            if not isinstance(part, Missing):
+                self._seen(part)
         return Reading(version, since_ms, questions, snapshot)
 
     async def judge(self, reading: Reading) -> Plan | None:
