@@ -296,7 +296,9 @@ class Reconciler:
         requested = False
         while not self._urgent and (left_s := due - loop.time()) > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), left_s)
+                # Not wait_for: before Python 3.12 it forgets a cancellation that meets an answer.
+                async with asyncio.timeout(left_s):
+                    await self._wake.wait()
                 self._wake.clear()
                 requested = True
                 full = len(recent) == recent.maxlen
