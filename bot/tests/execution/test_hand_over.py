@@ -374,28 +374,36 @@ class Load:
 
 
 def hand_over(rig: Rig, times: int) -> list[Event]:
-    """Kill the holder ``times`` times while intents rain; each time the spare opens something."""
+    """Kill the holder ``times`` times while intents rain; each time the spare goes on with them.
+
+    A kill may hit an entry on its way: nobody knows what became of it, so its symbol waits (O2).
+    Then it is enough that the spare has reconciled.
+    """
+    rig.admin.price(PRICE, "ETHUSDT")
     holder, seats = rig.executor(), list(EXECUTORS)
     with Load(rig):
         for number in range(times):
             waiting = rig.spare(seats[1])
-            more = len(rig.sent(OrderKind.ENTRY)) + 1
+            before, more = epoch(rig), len(rig.sent(OrderKind.ENTRY))
             rig.kill(holder)
             rig.follow(waiting)
-            rig.until(partial(_opened_since, rig, more), what=f"entries after hand-over {number}")
+            beat = rig.wait_beat(lambda beat: beat.state == "READY")
+            assert beat.progress["epoch"] > before, f"hand-over {number}"
+            rig.until(partial(_goes_on, rig, more), what=f"entries after hand-over {number}")
             holder = waiting
             seats.reverse()
     rig.stop(holder)
     return rig.events()
 
 
-def _opened_since(rig: Rig, more: int) -> bool:
-    return len(rig.sent(OrderKind.ENTRY)) > more
+def _goes_on(rig: Rig, more: int) -> bool:
+    beat = rig.wait_beat(lambda beat: "unknown_orders" in beat.progress)
+    return len(rig.sent(OrderKind.ENTRY)) > more or beat.progress["unknown_orders"] > 0
 
 
 def judged(rig: Rig, events: list[Event], times: int) -> None:
-    entries = epochs(events, OrderKind.ENTRY)
-    assert len(entries) >= times  # each one had its turn
+    assert len(epochs(events)) >= times
+    assert len(epochs(events, OrderKind.ENTRY)) >= times // 2
     assert two_senders(events) == []
     rig.check()
 
@@ -405,5 +413,9 @@ def test_hand_overs_under_load(pair: Rig) -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_hand_overs_under_load(pair: Rig) -> None:
-    judged(pair, hand_over(pair, 100), 100)
+@pytest.mark.parametrize("lot", range(10))
+def test_a_hundred_hand_overs_under_load(make_rig: MakeRig, lot: int) -> None:
+    """Ten lots of ten, each with a venue that counts weight from nothing."""
+    rig = make_rig(SETTINGS, venue_settings=WINDOW)
+    rig.venue.restart()
+    judged(rig, hand_over(rig, 10), 10)
