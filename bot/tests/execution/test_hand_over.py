@@ -401,15 +401,15 @@ def _goes_on(rig: Rig, more: int) -> bool:
     return len(rig.sent(OrderKind.ENTRY)) > more or beat.progress["unknown_orders"] > 0
 
 
-def judged(rig: Rig, events: list[Event], times: int) -> None:
-    assert len(epochs(events)) >= times
-    assert len(epochs(events, OrderKind.ENTRY)) >= times // 2
+def judged(rig: Rig, events: list[Event]) -> None:
+    # Once kills have hit an entry of each symbol there are no more entries.
+    assert len(epochs(events, OrderKind.ENTRY)) >= 2
     assert two_senders(events) == []
     rig.check()
 
 
 def test_hand_overs_under_load(pair: Rig) -> None:
-    judged(pair, hand_over(pair, 3), 3)
+    judged(pair, hand_over(pair, 3))
 
 
 @pytest.mark.slow
@@ -418,4 +418,4 @@ def test_a_hundred_hand_overs_under_load(make_rig: MakeRig, lot: int) -> None:
     """Ten lots of ten, each with a venue that counts weight from nothing."""
     rig = make_rig(SETTINGS, venue_settings=WINDOW)
     rig.venue.restart()
-    judged(rig, hand_over(rig, 10), 10)
+    judged(rig, hand_over(rig, 10))
