@@ -44,6 +44,7 @@ class ProgramName(StrEnum):
     FEED = "feed"
     STRATEGY = "strategy"
     EXECUTOR = "executor"
+    EXECUTOR2 = "executor2"
     RISK = "risk"
     NOTIFIER = "notifier"
     HEALTH = "health"

@@ -15,6 +15,7 @@ import msgspec
 from watchkeeper.cli.common import OK, WARNING, choose_all, root
 from watchkeeper.paths import Paths
 from watchkeeper.watch.clock import host_clock_synchronised
+from watchkeeper.watch.heartbeat import State
 from watchkeeper.watch.overview import Overview, Program, look
 
 if TYPE_CHECKING:
@@ -162,7 +163,9 @@ def _says(program: Program, at_ms: int) -> str:
             )
         case "strategy":
             return f"{facts.get('intents', 0)} intents"
-        case "executor":
+        case "executor" | "executor2" if program.state == State.SPARE:
+            return f"waits for the lease, clock {facts.get('clock_offset_ms', 0):+} ms"
+        case "executor" | "executor2":
             blocked = facts.get("entries_blocked_by") or []
             said = f"entries wait: {'; '.join(blocked)}" if blocked else "entries allowed"
             return (

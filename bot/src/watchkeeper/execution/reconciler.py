@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -82,6 +82,7 @@ class Reconciler:
         judged: called after each reading that was judged.
         halted: why the kill switch is pulled; None while it is not.
         protect_only: why the journal's file may not be written; ``""`` if it may (A9).
+        seen: told of the open orders in each reading, whoever sent them.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Reconciler:
         judged: Callable[[], None],
         halted: Callable[[], str | None] = lambda: None,
         protect_only: str = "",
+        seen: Callable[[Iterable[Order]], None],
     ) -> None:
         self._halted = halted
         self._protect_only = protect_only
@@ -116,6 +118,7 @@ class Reconciler:
         self._work = work
         self._on_fill = on_fill
         self._judged = judged
+        self._seen = seen
         self._wake = asyncio.Event()
         self._urgent = False
         self._cut_short = False  # the last reading, for protection's sake
@@ -176,6 +179,9 @@ class Reconciler:
             protective=protective,
             patience_ms=patience_ms,
         )
+        for part in (snapshot.orders, snapshot.stops):
+            if not isinstance(part, Missing):
+                self._seen(part)
         return Reading(version, since_ms, questions, snapshot, strangers)
 
     async def judge(self, reading: Reading) -> Plan | None:
@@ -322,7 +328,9 @@ class Reconciler:
         requested = False
         while not self._urgent and (left_s := due - loop.time()) > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), left_s)
+                # Not wait_for: before Python 3.12 it forgets a cancellation that meets an answer.
+                async with asyncio.timeout(left_s):
+                    await self._wake.wait()
                 self._wake.clear()
                 requested = True
                 full = len(recent) == recent.maxlen
