@@ -492,6 +492,10 @@ class Executor:
         # between, the venue refuses the order as too old.
         timestamp_ms = self._venue.now_ms()
         self._fence()
+        if (halted := self._surroundings.halted()) is not None:
+            # Set since the intent was weighed; whoever set it counts on that instant.
+            self._entry_refused(order, NotSent(f"halted: {halted}"))
+            return
         self._count_sent()
         self._log.info(
             "entry", client_id=order.client_id, symbol=order.symbol, quantity=str(order.quantity)
