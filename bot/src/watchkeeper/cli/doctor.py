@@ -119,7 +119,10 @@ def _host(paths: Paths) -> Iterator[Diagnosis]:
     halted = is_halted(paths)
     if halted is not None:
         yield Diagnosis(
-            "latch", "warning", f"halted: {halted}", f"watchkeeper resume --bot {paths.bot}"
+            "latch",
+            "warning",
+            f"halted: {halted}",
+            f"watchkeeper resume --bot {paths.bot} --reason ...",
         )
     from watchkeeper.journal.sqlite import UnsafeSqliteError, assert_safe_sqlite  # noqa: PLC0415
 

@@ -121,7 +121,9 @@ def _headline(overview: Overview) -> RenderableType:
     text = Text(overview.bot, style="bold")
     if overview.halted is not None:
         text.append(f"  HALTED: {overview.halted}", style="bold red")
-        text.append(f"  (when the reason is gone: watchkeeper resume --bot {overview.bot})")
+        text.append(
+            f"  (when the reason is gone: watchkeeper resume --bot {overview.bot} --reason ...)"
+        )
     elif is_well(overview):
         text.append("  well", style="bold green")
     else:

@@ -585,6 +585,10 @@ class Executor:
                 )
             )
             raise
+        if (halted := self._surroundings.halted()) is not None:
+            # Set since the intent was weighed; whoever set it counts on that instant.
+            self._entry_refused(order, NotSent(f"halted: {halted}"))
+            return
         self._count_sent()
         self._log.info(
             "entry", client_id=order.client_id, symbol=order.symbol, quantity=str(order.quantity)

@@ -274,13 +274,19 @@ class BinanceUsdm:
         return self._hedged
 
     async def exposure(
-        self, *, fills_since_ms: int | None = None, fill_symbols: Sequence[str] = ()
+        self,
+        *,
+        fills_since_ms: int | None = None,
+        fill_symbols: Sequence[str] = (),
+        protective: bool = False,
     ) -> Exposure:
         taken_ms = self.now_ms()
         names = self._symbols
 
         async def positions() -> tuple[Position, ...]:
-            answer = await self._read("fapiPrivateV3GetPositionRisk", weight=5, protective=False)
+            answer = await self._read(
+                "fapiPrivateV3GetPositionRisk", weight=5, protective=protective
+            )
             return wire.read_rows(lambda row: wire.position(row, names), answer, "positionRisk")
 
         async def stops(symbol: str | None) -> tuple[Order, ...]:
@@ -288,7 +294,7 @@ class BinanceUsdm:
                 "fapiPrivateGetOpenAlgoOrders",
                 {"symbol": names.venue(symbol)} if symbol else {},
                 weight=1 if symbol else 40,
-                protective=False,
+                protective=protective,
             )
             return wire.read_rows(lambda r: wire.resting_stop(r, names), answer, "openAlgoOrders")
 
@@ -296,7 +302,7 @@ class BinanceUsdm:
             if fills_since_ms is None:
                 return ()
             per_symbol = await _all(
-                *(self._fills(s, fills_since_ms, False) for s in dict.fromkeys(fill_symbols))
+                *(self._fills(s, fills_since_ms, protective) for s in dict.fromkeys(fill_symbols))
             )
             return tuple(sorted((f for part in per_symbol for f in part), key=_age))
 

@@ -240,10 +240,14 @@ class Venue(Protocol):
         """
 
     async def exposure(
-        self, *, fills_since_ms: int | None = None, fill_symbols: Sequence[str] = ()
+        self,
+        *,
+        fills_since_ms: int | None = None,
+        fill_symbols: Sequence[str] = (),
+        protective: bool = False,
     ) -> Exposure:
         """Positions and their stops at a tenth of a snapshot's weight. Never raises for a failed
-        part. Fills as in :meth:`snapshot`."""
+        part. Fills and ``protective`` as in :meth:`snapshot`."""
 
     async def create_order(self, order: Order, *, timestamp_ms: int | None = None) -> Order:
         """Send once. A ``conditional`` order goes to the conditional list.
