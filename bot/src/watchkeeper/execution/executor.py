@@ -649,6 +649,7 @@ class Executor:
             "entries_allowed": not blocked,
             "entries_blocked_by": blocked,
             "orders_sent": self.status.orders_sent,
+            "venue": msgspec.to_builtins(self._venue.condition),
         }
 
     def _unprotected(self) -> int:

@@ -132,6 +132,17 @@ class SymbolRules(msgspec.Struct, frozen=True, kw_only=True):
     max_quantity: Decimal | None = None
 
 
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """How it stands with the way to the venue, for the heartbeat.
+
+    ``open_breakers`` are calls that are refused at once unless they protect. ``silent_until_ms``
+    (venue time): the end of a 429 or a ban.
+    """
+
+    open_breakers: tuple[str, ...] = ()
+    silent_until_ms: int | None = None
+
+
 class KeyPermissions(msgspec.Struct, frozen=True, kw_only=True):
     """What the key may do. ``trade_until_ms`` None: as long as it lives."""
 
@@ -170,6 +181,10 @@ class Venue(Protocol):
     @property
     def round_trip_ms(self) -> float:
         """The fastest round trip of the last clock measurement."""
+
+    @property
+    def condition(self) -> Condition:
+        """Breakers, bans and the rate budget, as they stand now. Costs nothing."""
 
     async def connect(self) -> None:
         """Load the rules of all symbols and measure the clock. Opens no stream.
