@@ -31,6 +31,7 @@ from watchkeeper.venue.protocol import (
     OutcomeUnknown,
     RateLimited,
     Snapshot,
+    StreamLost,
     StreamReset,
     SymbolRules,
     VenueError,
@@ -436,6 +437,7 @@ class BinanceUsdm:
                             yield event
             except VenueError as error:
                 reason = str(error)
+            yield StreamLost(reason)
             attempt = await _pause("private stream", reason, started, attempt)
 
     async def _private(self, url: str) -> AsyncGenerator[VenueEvent | Broken, None]:

@@ -163,7 +163,13 @@ class StreamReset(msgspec.Struct, frozen=True):
     """The private stream (re)connected: anything may have happened unseen. Reconcile."""
 
 
-VenueEvent = OrderEvent | StreamReset
+class StreamLost(msgspec.Struct, frozen=True):
+    """The private stream is down, or could not be opened. Told again after each failed attempt."""
+
+    reason: str
+
+
+VenueEvent = OrderEvent | StreamReset | StreamLost
 
 
 class Venue(Protocol):
@@ -276,7 +282,8 @@ class Venue(Protocol):
     async def mark_price(self, symbol: str) -> Decimal: ...
 
     def events(self) -> AsyncGenerator[VenueEvent, None]:
-        """Private stream, reconnecting for ever; yields StreamReset after each (re)connect.
+        """Private stream, reconnecting for ever; yields StreamReset after each (re)connect,
+        StreamLost after each failure.
 
         One reader at a time; cancelling it closes the socket. An event may repeat or come late:
         a state never goes back for that (see :func:`watchkeeper.domain.ledger.merge`).
