@@ -174,6 +174,17 @@ def test_status_of_a_healthy_bot(cli: Cli, bot_tree: BotTree) -> None:
     assert {p["name"]: p["state"] for p in bot["programs"]}["executor"] == "READY"
 
 
+def test_status_tells_what_is_wrong_with_the_way_to_the_venue(
+    cli: Cli, bot_tree: BotTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy(bot_tree)
+    condition = {"open_breakers": ["balance"], "silent_until_ms": now_ms() + 300_000}
+    write_beat(bot_tree.paths, "executor", last_reconciled_ms=now_ms(), venue=condition)
+    monkeypatch.setenv("COLUMNS", "300")
+    cli("status")
+    assert "breakers open: balance, venue wants silence for 4 min" in cli.out
+
+
 def test_status_tells_what_is_wrong(cli: Cli, bot_tree: BotTree) -> None:
     healthy(bot_tree)
     write_beat(bot_tree.paths, "strategy", State.CONFIG_ERROR, error="strategies[0].plugin: bad")
@@ -487,3 +498,21 @@ def test_a_key_that_ends_soon(days: int, worst: str) -> None:
 def test_every_diagnosis_that_is_not_well_says_what_mends_it() -> None:
     bad = KeyPermissions(trade=False, withdraw=True, ip_restricted=False, trade_until_ms=NOW)
     assert all(d.mend for d in judge_key(bad, LIVE, NOW) if d.status != "ok")
+
+
+# Errors
+
+
+def test_errors_explains_a_code_with_or_without_its_sign(cli: Cli) -> None:
+    assert cli("errors", "2022") == 0
+    with_sign = cli("errors", "-2022", "--json")
+    assert with_sign == 0
+    (row,) = cli.json
+    assert row["verdict"] == "rejected"
+    assert row["source"].startswith("Error Codes")
+    assert cli("errors", "4999") == 0
+    assert "refused by a filter" in cli.out
+    assert cli("errors") == 0
+    assert "-1021  clock" in cli.out
+    assert cli("errors", "9999") == 2
+    assert "UNKNOWN" in cli.err

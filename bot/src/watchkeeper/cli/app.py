@@ -190,6 +190,24 @@ def config_check(bot: Bot = None) -> None:
 
 
 @app.command(
+    help="Show what a venue's error codes mean, and what the bot does about them.\n\n"
+    "`watchkeeper errors 2019` explains one, `watchkeeper errors` lists all."
+    + _EXIT
+    + "0 shown, 2 no venue documents that code.",
+    context_settings={"ignore_unknown_options": True},
+)
+def errors(
+    code: Annotated[
+        str | None, typer.Argument(help="With or without its minus sign.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    from watchkeeper.cli import errors as command  # noqa: PLC0415
+
+    raise SystemExit(command.main(code, as_json=as_json))
+
+
+@app.command(
     help="Run one program of a bot in the foreground, as supervisor does.\n\n"
     "Environment: WATCHKEEPER_BOT, WATCHKEEPER_SLOT (default `blue`), WATCHKEEPER_ROOT."
     + _EXIT

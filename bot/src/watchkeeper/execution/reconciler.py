@@ -39,6 +39,7 @@ RETRY_S = (0.5, 2.0, 5.0, 10.0, 30.0)  # after a pass that left something unreso
 # Foreign orders may come in floods, and a pass weighs about a twelfth of a minute's budget.
 REQUESTED_PASSES, REQUESTED_WINDOW_S = 3, 20.0
 DISCONNECTED_S = 30.0
+STREAMLESS_S = 10.0  # between passes while the private stream is down
 
 
 class Status(msgspec.Struct):
@@ -49,6 +50,7 @@ class Status(msgspec.Struct):
     last_reconciled_ms: int = 0
     reconciled: bool = False
     orders_sent: int = 0
+    stream_error: str = ""  # why no news of orders arrives; "" while it does
     blocks: tuple[Block, ...] = ()
     notes: tuple[Note, ...] = ()
     foreign: frozenset[str] = frozenset()  # symbols in which others have entries resting (O7)
@@ -293,13 +295,16 @@ class Reconciler:
             settled = self.status.reconciled and not self.status.blocks
             failures = 0 if settled else failures + 1
             requested = await self._turn(
-                self._config.reconcile.interval_ms / 1000
-                if settled
-                else RETRY_S[min(failures, len(RETRY_S)) - 1],
+                self._interval_s() if settled else RETRY_S[min(failures, len(RETRY_S)) - 1],
                 recent,
             )
             recent.append(asyncio.get_running_loop().time())
             await self.reconcile(protective=requested)
+
+    def _interval_s(self) -> float:
+        """Between passes that find nothing: what no stream tells must be read more often."""
+        interval_s = self._config.reconcile.interval_ms / 1000
+        return min(interval_s, STREAMLESS_S) if self.status.stream_error else interval_s
 
     async def _measure_clock(self) -> None:
         try:
