@@ -27,8 +27,8 @@ def orders(draft: Draft) -> None:
             and (news.state.is_terminal or news.state.is_unconfirmed or news.filled > ZERO)
         ):
             news = resting[known.client_id]
-        elif listed and not known.state.is_unconfirmed and isinstance(news, Missing):
-            draft.note("O13", known.client_id)
+        elif listed and not known.state.is_unconfirmed:
+            draft.note("O13", known.client_id)  # the list alone is no verdict
         _one_order(draft, known, news)
     for order in resting.values():
         if order.client_id not in draft.orders:
