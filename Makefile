@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help demo demo-down test-fast crash-kills test test-full lint fmt molecule bench lock bootstrap hosts vms venue-rules bench-venue clean
+.PHONY: help demo demo-down test-fast crash-kills matrix test test-full lint fmt molecule bench lock bootstrap hosts vms venue-rules bench-venue clean
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ test-fast: bootstrap ## Tests without a host (3 min; PYTEST_ARGS='-k name' for s
 
 crash-kills: bootstrap ## kill -9 of the executor in each of its windows, judged by the venue's log (2 min)
 	@$(VENV)/python -m bench.crash --workers $(WORKERS)
+
+matrix: bootstrap ## Every row of the reconciliation matrix, with its tests (MUTATE=1: leave each row out)
+	@$(VENV)/python tools/matrix.py --workers $(WORKERS) $(if $(MUTATE),--mutate)
 
 test: hosts lint test-fast crash-kills ## What CI runs: linters, fast tests, kills, core host scenarios (40 min)
 	@$(VENV)/python tools/scenarios.py core

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import msgspec
 from bot.tests.execution.rig import BTC, PRICE, Rig
 from bot.tests.support.bot_tree import BotTree
 from bot.tests.support.paper_venue import Json, PaperVenue
+from bot.tests.support.waiting import eventually
 from bot.tests.support.witness import Event, changing
 
 from watchkeeper.domain.client_id import ClientId, encode
@@ -36,6 +38,7 @@ from watchkeeper.watch.clock import now_ms
 
 ROOT = Path(__file__).parents[3]
 WITHOUT = "MATRIX_WITHOUT"  # the row that the mutant lives without
+MUTANT_DEADLINE_S = 12.0
 QUANTITY = Decimal("0.02")
 STOP = Decimal(45_000)
 AGO_MS = 120_000  # long enough for what was sent to have arrived or not
@@ -74,6 +77,12 @@ class Case(Rig):
         )
         self.processes.append(process)
         return process
+
+    def until(self, probe: Callable[[], Any], what: str = "") -> Any:
+        """As the rig does; what a mutant does not do is not waited for as long."""
+        if not os.environ.get(WITHOUT):
+            return super().until(probe, what)
+        return eventually(probe, deadline_s=MUTANT_DEADLINE_S, what=what)
 
     def run(self) -> subprocess.Popen[bytes]:
         """Start the executor; nothing is waited for."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from bot.tests.execution.rig import BTC, ORDER_PATH, PRICE
@@ -13,6 +12,7 @@ from bot.tests.support.paper_venue import PaperVenue
 
 from watchkeeper.domain.model import OrderKind, Position, Standing
 
+pytestmark = pytest.mark.slow
 row = pytest.mark.row
 RISK, TRADES = "/fapi/v3/positionRisk", "/fapi/v1/userTrades"
 DEFAULT_STOP = PRICE * Decimal("0.98")
@@ -150,7 +150,7 @@ def test_what_is_as_believed_is_left_alone(case: Case) -> None:
 @row("P11", nothing=True)
 def test_dust_is_recorded_and_no_exposure(case: Case) -> None:
     case.alter(RISK, positionAmt="0.0004")
-    case.hand("BUY", "0.001")
+    case.hand("BUY", "0.01")
     case.run()
     case.wait_calm()
     case.wait_row("P11")
@@ -263,18 +263,17 @@ def test_what_fees_took_is_no_other_hand(case: Case) -> None:
 
 @row("P19")
 def test_a_venue_that_is_away_holds_back_its_own_bots_only(
-    tmp_path: Path, make_case: Cases
+    away: PaperVenue, make_case: Cases
 ) -> None:
-    with PaperVenue(tmp_path, account=None) as away:
-        case = make_case(venue=away)
-        case.run()
-        case.wait_calm()
-        away.kill()
-        other = make_case()
-        other.executor()
-        other.intend(stop_price=STOP)
-        other.wait_protected(QUANTITY, stop=STOP)
-        case.command("reconcile")
-        case.wait_blocked("P19")
-        assert "P19" not in other.cited()
-        away.start()
+    case = make_case(venue=away)
+    case.run()
+    case.wait_calm()
+    away.kill()
+    other = make_case()
+    other.executor()
+    other.intend(stop_price=STOP)
+    other.wait_protected(QUANTITY, stop=STOP)
+    case.command("reconcile")
+    case.wait_blocked("P19")
+    assert "P19" not in other.cited()
+    away.start()

@@ -34,7 +34,8 @@ def orders(draft: Draft) -> None:
         if order.client_id not in draft.orders:
             _not_known(draft, order)
     for ended in draft.belief.closed.values():
-        if ended.state is OrderState.FILLED and ended.client_id not in resting:
+        recent = ended.created_ms >= draft.belief.fills_since_ms
+        if recent and ended.state is OrderState.FILLED and ended.client_id not in resting:
             draft.note("O12", ended.client_id)
 
 
