@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help demo demo-down test-fast crash-test crash-slice test test-full molecule test-peers lint fmt bench venue-rules bench-venue lock bootstrap hosts vms peers clean crash-slice
+.PHONY: help demo demo-down test-fast crash-test crash-slice matrix test test-full molecule test-peers lint fmt bench venue-rules bench-venue lock bootstrap hosts vms peers clean
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
@@ -31,7 +31,10 @@ crash-test: bootstrap ## kill -9 of an executor at every write, sync and boundar
 crash-slice: bootstrap ## As crash-test, at about ten points of each workflow (90 s)
 	@$(VENV)/python -m bench.crash --workers $(WORKERS) --slice 10
 
-test: hosts lint test-fast crash-slice ## What CI runs: linters, fast tests, crashes, core host scenarios (40 min)
+matrix: bootstrap ## Every row of the reconciliation matrix, with its tests (MUTATE=1: leave each row out)
+	@$(VENV)/python tools/matrix.py --workers $(WORKERS) $(if $(MUTATE),--mutate)
+
+test: hosts lint test-fast crash-slice matrix ## What CI runs: linters, fast tests, crashes, the matrix, core host scenarios (40 min)
 	@$(VENV)/python tools/scenarios.py core
 
 test-full: vms ## All of it and every scenario on every platform, resumable; table in docs/test-results/

@@ -89,10 +89,30 @@ def reconcile(
     bot: Bot = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     as_json: AsJson = False,
+    unblock: Annotated[
+        str,
+        typer.Option(
+            "--unblock",
+            metavar="SYMBOL",
+            help="Entries in it may go on: whoever says so knows why the venue liquidated (P15).",
+        ),
+    ] = "",
 ) -> None:
     from watchkeeper.cli import reconcile as command  # noqa: PLC0415
 
-    raise SystemExit(command.main(bot, dry_run=dry_run, as_json=as_json))
+    raise SystemExit(command.main(bot, dry_run=dry_run, as_json=as_json, unblock=unblock))
+
+
+@app.command(
+    help="Show what the bot does about the rows of the reconciliation matrix that an operator "
+    "decides on: row, setting, value, default, meaning."
+    + _EXIT
+    + "0 shown, 2 the settings are wrong."
+)
+def policy(bot: Bot = None, as_json: AsJson = False) -> None:
+    from watchkeeper.cli import policy as command  # noqa: PLC0415
+
+    raise SystemExit(command.main(bot, as_json=as_json))
 
 
 @app.command(

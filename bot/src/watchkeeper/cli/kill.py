@@ -15,6 +15,7 @@ from watchkeeper.cli.common import OK, WARNING, choose, choose_all, fail
 from watchkeeper.execution.flatten import Stand
 from watchkeeper.execution.switch import HALTED, KillSwitch, Receipt, write_receipt
 from watchkeeper.paths import Paths
+from watchkeeper.programs.logs import log_to_stderr
 from watchkeeper.watch.clock import now_ms
 from watchkeeper.watch.latch import LatchError, halt
 
@@ -30,6 +31,7 @@ def main(
     def tell(name: str, text: str) -> None:
         print(f"{time.monotonic() - began:7.2f} s  {name}  {text}", file=sys.stderr, flush=True)
 
+    log_to_stderr()
     chosen = choose_all(None) if everyone else [choose(bot)]
     ours = [paths for paths in chosen if not _foreign(paths)]
     # The latches of all bots, before anything that takes time.

@@ -10,6 +10,7 @@ from watchkeeper.cli.common import OK, WARNING, choose, fail
 from watchkeeper.config import ConfigError
 from watchkeeper.journal.sqlite import DatabaseError
 from watchkeeper.paths import Paths
+from watchkeeper.programs.logs import log_to_stderr
 from watchkeeper.venue.protocol import VenueError
 from watchkeeper.watch.latch import LatchError, read, release
 
@@ -55,6 +56,7 @@ def _trouble(paths: Paths) -> list[str]:
     """What reconciliation finds between the bot's belief and its venue; empty: they agree."""
     from watchkeeper.execution.dry_run import as_lines, plan_now  # noqa: PLC0415 - loads ccxt
 
+    log_to_stderr()
     found: list[str] = []
     for reading in range(READINGS):
         if reading:

@@ -191,11 +191,10 @@ class Reconciler:
         which it may or may not show; or it is older than any answer can be: we were paused."""
         async with self._protection:
             now_ms, snapshot = self._venue.now_ms(), reading.snapshot
-            venue = self._config.venue
-            old = now_ms - snapshot.taken_ms > venue.request_timeout_ms + venue.recv_window_ms
+            old = self._too_old(snapshot, now_ms)
             if old:
                 why = {"taken_ms": snapshot.taken_ms}
-                self._journal.record_decision(now_ms, "A11", venue.id, "read again", why)
+                self._journal.record_decision(now_ms, "A11", "", "read again", why)
             if old or self._journal.version != reading.version:
                 return None
             if snapshot.account:
@@ -243,6 +242,11 @@ class Reconciler:
                 self._journal.note_trades_read(snapshot.taken_ms)
             self._judged()
             return result
+
+    def _too_old(self, snapshot: Snapshot, now_ms: int) -> bool:
+        """Whether a reading is from before a pause: no answer takes that long (A11)."""
+        venue = self._config.venue
+        return now_ms - snapshot.taken_ms > venue.request_timeout_ms + venue.recv_window_ms
 
     def _note(self, snapshot: Snapshot, done: Plan) -> None:
         self.status.blocks, self.status.notes = done.blocks, done.notes

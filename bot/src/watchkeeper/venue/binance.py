@@ -346,7 +346,9 @@ class BinanceUsdm:
         except VenueError as error:
             if error.code != NO_SUCH_ORDER:
                 raise
-            return await self._elsewhere(order, protective) if order.conditional else NotFound()
+            # One that was never seen resting may not have arrived: that is no question of lists.
+            known = order.conditional and not order.state.is_unconfirmed
+            return await self._elsewhere(order, protective) if known else NotFound()
         if not order.conditional:
             return wire.read(lambda r: wire.order(r, names), row, "order")
         algo = wire.read(lambda r: wire.algo_order(r, names), row, "algoOrder")
