@@ -59,6 +59,8 @@ def commands() -> dict[str, list[str]]:
     }
     if (ROOT / "tools" / "render_role_docs.py").exists():
         found["role docs fresh"] = [python, "tools/render_role_docs.py", "--check"]
+    if (ROOT / "tools" / "render_venue_errors.py").exists():
+        found["venue errors fresh"] = [python, "tools/render_venue_errors.py", "--check"]
     return found
 
 

@@ -197,6 +197,9 @@ class AdminClient:
     def hand_close(self, symbol: str, *, alias: str = "ALPHA01") -> Json:
         return self.call("POST", f"/hand/{quote(alias)}/close", {"symbol": symbol})
 
+    def hand_mode(self, *, hedge: bool, alias: str = "ALPHA01") -> Json:
+        return self.call("POST", f"/hand/{quote(alias)}/mode", {"hedge": hedge})
+
     def market(self, symbol: str = "BTCUSDT") -> Json:
         return self.call("GET", f"/market/{symbol}")
 

@@ -22,6 +22,7 @@ from aiohttp import web
 from watchkeeper.paper import admin, certificates
 from watchkeeper.paper.front import Front
 from watchkeeper.paper.market import MarketError, read_bars
+from watchkeeper.paper.rules import list_more
 from watchkeeper.paper.service import Venue
 from watchkeeper.paper.store import StoreError
 
@@ -173,6 +174,14 @@ def parser() -> argparse.ArgumentParser:
         help="the same seed gives the same prices in the same order (default: 1)",
     )
     options.add_argument(
+        "--more-symbols",
+        metavar="N",
+        type=_count,
+        default=0,
+        help="list PAPER001USDT and so on beside the three; the same number at each start of a "
+        "state (default: 0)",
+    )
+    options.add_argument(
         "--latency-ms",
         metavar="N",
         type=_count,
@@ -217,6 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bars = None if options.walk is not None else read_bars(options.bars)
         seed = options.walk if options.walk is not None else options.seed
         files = _prepare_state(options.state)
+        list_more(options.more_symbols)
         venue = Venue(options.state, bars=bars, seed=seed, latency_ms=options.latency_ms)
     except MarketError as error:
         return _fail(f"--bars: {error}")

@@ -153,3 +153,15 @@ RULES: dict[str, Rules] = {
         ),
     )
 }
+
+
+def list_more(number: int) -> None:
+    """List ``PAPER001USDT`` and so on, priced near 100 and otherwise like SOLUSDT.
+
+    For accounts and markets larger than three symbols. Called once, before a venue is made.
+    """
+    model = RULES["SOLUSDT"]
+    for count in range(1, number + 1):
+        base = f"PAPER{count:03}"
+        symbol = f"{base}USDT"
+        RULES[symbol] = msgspec.structs.replace(model, symbol=symbol, base=base)
