@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from watchkeeper.cli.common import OK, choose, fail, inside_release
+from watchkeeper.cli.common import OK, choose, fail
 from watchkeeper.watch.clock import now_ms
 
 
@@ -12,7 +12,6 @@ def main(bot: str | None, *, dry_run: bool, as_json: bool) -> int:
     """Show the plan, or ask the executor for a pass."""
     paths = choose(bot)
     if dry_run:
-        inside_release(paths, "ccxt")
         from watchkeeper.execution.dry_run import main as show  # noqa: PLC0415
 
         return show(paths, as_json)
