@@ -23,6 +23,7 @@ def test_roles_are_found() -> None:
         "bot",
         "bot_release",
         "health_check",
+        "kill_switch",
         "log_rotation",
         "supervisord",
         "timesync",

@@ -436,32 +436,6 @@ def test_reconcile_asks_the_executor(cli: Cli, bot_tree: BotTree) -> None:
     assert json.loads(message.payload) == {"command": "reconcile"}
 
 
-def test_doctor_goes_on_in_the_bots_release(cli: Cli, bot_tree: BotTree) -> None:
-    program = bot_tree.paths.root / "opt/watchkeeper/slots/alpha-blue/bin/watchkeeper"
-    program.parent.mkdir(parents=True)
-    program.write_text('#!/bin/sh\necho "release: $*"\n')
-    program.chmod(0o755)
-    script = (
-        "import sys\n"
-        "from importlib import util\n"
-        "find = util.find_spec\n"
-        "util.find_spec = lambda name: None if name == 'ccxt' else find(name)\n"
-        "from watchkeeper.__main__ import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    command = [sys.executable, "-c", script, "doctor", "--bot", "alpha"]
-    done = subprocess.run(
-        command, env=bot_tree.environment, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (0, "release: doctor --bot alpha\n")
-    program.unlink()
-    done = subprocess.run(
-        command, env=bot_tree.environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert "has no release with it" in done.stderr
-
-
 # doctor's judgement of keys
 
 LIVE = BotConfig(name="alpha", mode="live")

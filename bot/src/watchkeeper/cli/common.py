@@ -55,25 +55,3 @@ def _readable(paths: Paths) -> Paths:
     if not os.access(paths.etc, os.R_OK | os.X_OK):
         fail(f"{paths.etc}: only root and the group wk-ops may look: usermod -aG wk-ops YOUR_USER")
     return paths
-
-
-def inside_release(paths: Paths, module: str) -> None:
-    """Go on in the bot's own release when this installation lacks ``module``.
-
-    The operators' tools know no venue; the release does. Does not return when it goes there.
-    """
-    from importlib.util import find_spec  # noqa: PLC0415
-
-    if find_spec(module) is not None:
-        return
-    releases = sorted((paths.root / "opt/watchkeeper/slots").glob(f"{paths.bot}-*"))
-    program = next(
-        (r / "bin/watchkeeper" for r in releases if (r / "bin/watchkeeper").exists()), None
-    )
-    if program is None or os.environ.get("WATCHKEEPER_INSIDE_RELEASE"):
-        fail(
-            f"{module} is not installed here, and {paths.bot} has no release with it below "
-            f"{paths.root / 'opt/watchkeeper/slots'}: deploy it with site.yml"
-        )
-    os.environ["WATCHKEEPER_INSIDE_RELEASE"] = "1"
-    os.execv(program, [str(program), *sys.argv[1:]])  # noqa: S606

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from watchkeeper.cli.common import OK, choose, fail, inside_release
+from watchkeeper.cli.common import OK, choose, fail
 from watchkeeper.config import ConfigError
 from watchkeeper.paths import Paths
 from watchkeeper.programs.logs import log_to_stderr
@@ -22,7 +22,6 @@ def main(bot: str | None, *, dry_run: bool, as_json: bool, unblock: str = "") ->
             "compared with its venue; see it with: watchkeeper status"
         )
     if dry_run:
-        inside_release(paths, "ccxt")
         from watchkeeper.execution.dry_run import main as show  # noqa: PLC0415
 
         log_to_stderr()
