@@ -43,7 +43,7 @@ test-full: vms ## All of it and every scenario on every platform, resumable; tab
 molecule: $(if $(filter reboot,$(SCENARIO)),vms,hosts) ## One scenario on a fresh host: make molecule SCENARIO=default [PLATFORM=trixie]
 	@$(VENV)/python tools/scenarios.py one $(or $(SCENARIO),$(error name it: make molecule SCENARIO=default))
 
-test-peers: peers ## Unmodified freqtrade and nautilus_trader on the paper venue, sealed off (3 min, then 1)
+test-peers: peers ## Unmodified freqtrade and nautilus_trader on the paper venue, sealed off (4 min, then 2)
 	@$(VENV)/python -m peers $(PYTEST_ARGS)
 
 lint: bootstrap ## ruff, mypy --strict, yamllint, ansible-lint, shellcheck, documentation and locks fresh
