@@ -43,7 +43,9 @@ def main(paths: Paths, as_json: bool) -> int:
 
 async def _plan(paths: Paths) -> Plan:
     config = load_config(paths.config)
-    venue = open_venue(config, load_secrets(paths.trading_env, API_KEY, API_SECRET))
+    venue = open_venue(
+        config, load_secrets(paths.trading_env, API_KEY, API_SECRET), rate_budget=paths.rate_budget
+    )
     try:
         await venue.connect()
         account = await venue.account_id()
