@@ -24,6 +24,7 @@ def test_roles_are_found() -> None:
         "bot_release",
         "health_check",
         "log_rotation",
+        "rate_budget",
         "supervisord",
         "timesync",
     }

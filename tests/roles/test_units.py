@@ -26,6 +26,7 @@ UNITS = {
         "health_check", "defaults", "bot.conf"
     ),
     "health-probe@ours.service": rendered("health_check", "foreign", "health-probe.service"),
+    "rate-budget.service": rendered("rate_budget", "defaults", "rate-budget.service"),
     "wk-logrotate@.service": rendered("log_rotation", "patient", "wk-logrotate@.service"),
     "wk-logrotate@.timer": rendered("log_rotation", "patient", "wk-logrotate@.timer"),
     "wk-clock.service": rendered("timesync", "defaults", "wk-clock.service"),
@@ -47,6 +48,7 @@ INSTANCES = [
     "health-check@alpha.service",
     "health-check@alpha.timer",
     "health-probe@ours.service",
+    "rate-budget.service",
     "wk-clock-wait.service",
     "wk-clock.service",
     "wk-clock.timer",
