@@ -15,6 +15,7 @@ import msgspec
 
 from watchkeeper.venue.error_table import BINANCE_USDM, UNDOCUMENTED, ErrorTable, Row, Verdict
 from watchkeeper.venue.protocol import (
+    Cause,
     ClockOff,
     DuplicateClientId,
     KeyProblem,
@@ -114,10 +115,13 @@ def classify(
     said = " ".join(filter(None, (f"{what}: HTTP {reply.status}", code, reply.text)))
     said += f" ({verdict.value}: {text})"
     match verdict:
+        case Verdict.UNKNOWN if writing:
+            return OutcomeUnknown(said, code=code)
         case Verdict.UNKNOWN:
             # 4xx without a code comes from proxies and firewalls in front of the venue: 408 is
             # documented as a timeout behind them, so even these prove nothing about an order.
-            return (OutcomeUnknown if writing else VenueUnavailable)(said, code=code)
+            away = code in BINANCE_USDM.maintenance or (reply.status == 503 and not code)
+            return VenueUnavailable(said, code=code, maintenance=away)
         case Verdict.RATE:
             return RateLimited(said, code=code, until_ms=_silent_until(reply, now_ms))
         case Verdict.CLOCK:
@@ -132,6 +136,21 @@ def classify(
             return WouldTrigger(said, code=code)
         case _:
             return OrderRejected(said, code=code)
+
+
+def cause_of(error: VenueError) -> Cause:
+    """What follows for the whole bot from an answer that did not come (rows A2 to A5)."""
+    match error:
+        case RateLimited():
+            return Cause.BANNED
+        case KeyProblem():
+            return Cause.KEY
+        case ClockOff():
+            return Cause.CLOCK
+        case VenueUnavailable(maintenance=True):
+            return Cause.MAINTENANCE
+        case _:
+            return Cause.OTHER
 
 
 def _silent_until(reply: Reply, now_ms: int) -> int:
