@@ -25,6 +25,7 @@ def test_roles_are_found() -> None:
         "health_check",
         "kill_switch",
         "log_rotation",
+        "rate_budget",
         "supervisord",
         "timesync",
     }

@@ -174,6 +174,19 @@ def test_status_of_a_healthy_bot(cli: Cli, bot_tree: BotTree) -> None:
     assert {p["name"]: p["state"] for p in bot["programs"]}["executor"] == "READY"
 
 
+def test_status_shows_what_is_used_of_the_rate_budget(cli: Cli, bot_tree: BotTree) -> None:
+    healthy(bot_tree)
+    state = bot_tree.paths.rate_budget.with_name("state.json")
+    state.parent.mkdir(parents=True)
+    cli("status")
+    assert "its service is away" in cli.out
+    pool = {"used": 312, "limit": 2400, "silent_ms": 90_000}
+    told = {"written_ms": now_ms(), "clients": 3, "pools": {"binanceusdm": pool}}
+    state.write_text(json.dumps(told))
+    cli("status")
+    assert "312 of 2400 in a minute (binanceusdm), silent for 90 s" in cli.out
+
+
 def test_status_tells_what_is_wrong_with_the_way_to_the_venue(
     cli: Cli, bot_tree: BotTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,7 +138,11 @@ async def _venue(paths: Paths, config: BotConfig) -> AsyncIterator[Diagnosis]:
     from watchkeeper.venue.factory import open_venue  # noqa: PLC0415
 
     try:
-        venue = open_venue(config, load_secrets(paths.trading_env, API_KEY, API_SECRET))
+        venue = open_venue(
+            config,
+            load_secrets(paths.trading_env, API_KEY, API_SECRET),
+            rate_budget=paths.rate_budget,
+        )
     except ConfigError as error:
         yield Diagnosis("venue", "wrong", f"{paths.config}: {error}", f"edit {paths.config}")
         return

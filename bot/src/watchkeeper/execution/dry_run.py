@@ -48,7 +48,9 @@ async def plan_now(paths: Paths) -> Plan:
         ConfigError, DatabaseError, VenueError: it cannot be told.
     """
     config = load_config(paths.config)
-    venue = open_venue(config, load_secrets(paths.trading_env, API_KEY, API_SECRET))
+    venue = open_venue(
+        config, load_secrets(paths.trading_env, API_KEY, API_SECRET), rate_budget=paths.rate_budget
+    )
     try:
         await venue.connect()
         account = await venue.account_id()
