@@ -12,7 +12,8 @@ import time
 from collections.abc import Sequence
 
 import msgspec
-from bot.tests.crash.points import Run, Task, end_in_good_order, record, run_all, sampled
+from bot.tests.crash.points import Run, Task, record, run_all, sampled
+from bot.tests.crash.workers import end_in_good_order
 from bot.tests.crash.workflows import BY_NAME, WORKFLOWS
 
 # What runs side by side in an executor changes places: a few points of a trace are not met again.
