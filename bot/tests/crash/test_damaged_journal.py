@@ -52,7 +52,7 @@ def torn(journal: Path) -> None:
 
 
 def torn_log(journal: Path) -> None:
-    """The log's end is something else: its commits are lost, the journal is older than the venue."""
+    """The log's end is something else: commits are lost, the journal is older than the venue."""
     log = journal.with_name(journal.name + "-wal")
     content = bytearray(log.read_bytes())
     content[4096:] = bytes(len(content) - 4096)
