@@ -33,7 +33,7 @@ _OUTSIDE: dict[str, Callable[[], None]] = {
 
 def leave_out(row: str) -> None:
     """From now on the row does not exist in this process."""
-    reconciler.plan = functools.partial(plan, without=frozenset({row}))  # type: ignore[assignment]
+    vars(reconciler)["plan"] = functools.partial(plan, without=frozenset({row}))
     _OUTSIDE.get(row, lambda: None)()
 
 

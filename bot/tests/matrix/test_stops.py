@@ -163,8 +163,7 @@ def test_while_an_exit_works_the_policy_may_want_no_stop_and_only_for_a_while(
 ) -> None:
     case = make_case('[policy]\nexiting = "wait"\nexit_deadline_ms = 5000\n')
     case.bare()
-    fresh = {"created_ms": case.begun_ms, "updated_ms": 0}
-    case.believe(case.order(OrderKind.EXIT, 5, **fresh))
+    case.believe(case.order(OrderKind.EXIT, 5, created_ms=case.begun_ms, updated_ms=0))
     case.run()
     case.wait_blocked("S13")
     assert case.sent(OrderKind.STOP) == []
