@@ -34,7 +34,7 @@ matrix: bootstrap ## Every row of the reconciliation matrix, with its tests (MUT
 test: hosts lint test-fast crash-kills ## What CI runs: linters, fast tests, kills, core host scenarios (40 min)
 	@$(VENV)/python tools/scenarios.py core
 
-test-full: vms lint test-fast crash-kills ## Every scenario on every platform, resumable; table in docs/test-results/
+test-full: vms ## All of it and every scenario on every platform, resumable; table in docs/test-results/
 	@$(VENV)/python tools/scenarios.py full
 
 molecule: $(if $(filter reboot,$(SCENARIO)),vms,hosts) ## One scenario on a fresh host: make molecule SCENARIO=default [PLATFORM=trixie]

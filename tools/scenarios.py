@@ -5,7 +5,8 @@
     tools/scenarios.py one default       one scenario on $PLATFORM, all its output
     tools/scenarios.py matrix            names of the core scenarios as JSON, for CI's matrix
 
-A failed scenario prints the end of its log: what failed, and the host's journal.
+A failed scenario prints the end of its log: what failed, and the host's journal. Where an image
+cannot be built, PLATFORMS="bookworm trixie" limits `full`; its table names what was not run.
 """
 
 from __future__ import annotations
@@ -29,35 +30,46 @@ WORK = ROOT / ".work"
 RESULTS = ROOT / "docs" / "test-results"
 DEFAULT_PLATFORM = "bookworm"
 CORE = ("default", "recovery")
-# Where the whole of a scenario is worth its minutes on every platform.
-EVERYWHERE = ("default",)
 PLATFORMS = {"bookworm": "Debian 12", "trixie": "Debian 13", "noble": "Ubuntu 24.04"}
+# Where the whole of a scenario is worth its minutes on more than one platform.
+ON = {"default": tuple(PLATFORMS), "reboot": ("bookworm", "trixie")}
+# What needs no host, as targets of the Makefile; `make test-full` holds them, too.
+TARGETS = ("lint", "test-fast", "crash-kills")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;;.*?\x1b\\")
+_PASSED = re.compile(r"\b(\d+) passed\b")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One scenario on one platform."""
+    """One scenario on one platform, or with no platform a target of the Makefile."""
 
-    scenario: str
-    platform: str = DEFAULT_PLATFORM
+    what: str
+    platform: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.scenario} on {PLATFORMS[self.platform]}"
+        return f"{self.what} on {PLATFORMS[self.platform]}" if self.platform else self.what
 
     @property
     def log(self) -> Path:
-        return WORK / f"{self.scenario}-{self.platform}.log"
+        return WORK / f"{'-'.join(filter(None, (self.what, self.platform)))}.log"
+
+    @property
+    def command(self) -> list[str]:
+        return (
+            ["molecule", "test", "--scenario-name", self.what]
+            if self.platform
+            else ["make", self.what]
+        )
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a case."""
+    """What came of a case. ``tests`` is None where nothing counts them."""
 
     case: Case
     passed: bool
-    tests: int
+    tests: int | None
     seconds: int
     finished: str
 
@@ -68,8 +80,10 @@ def available() -> list[str]:
 
 
 def _environment(platform: str) -> dict[str, str]:
+    """Of what is run. A make below this one is no part of it: it has flags of its own."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     return {
-        **os.environ,
+        **kept,
         "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
         "PLATFORM": platform,
         "COLUMNS": "160",
@@ -86,28 +100,33 @@ def _interesting(line: str) -> str | None:
     return f"      {found[1]}" if found else None
 
 
-def _counts(scenario: str, since: float) -> tuple[int, int]:
-    """Tests that ran, and those that failed, by the report of this run."""
-    report = WORK / scenario / "verify.xml"
+def _judge(case: Case, code: int, since: float) -> tuple[bool, int | None]:
+    """Whether a run that ended with ``code`` has passed, and how many tests did."""
+    if not case.platform:
+        found = _PASSED.findall(_COLOURS.sub("", case.log.read_text(errors="replace")))
+        return code == 0, int(found[-1]) if found else None
+    report = WORK / case.what / "verify.xml"
     if not report.exists() or report.stat().st_mtime < since:
-        return 0, 0
+        return False, 0
     suites = list(ET.parse(report).getroot().iter("testsuite"))  # noqa: S314 - our own file
 
     def total(*keys: str) -> int:
         return sum(int(suite.get(key, 0)) for suite in suites for key in keys)
 
-    return total("tests") - total("skipped"), total("failures", "errors")
+    tests, failures = total("tests") - total("skipped"), total("failures", "errors")
+    # A verifier that found no test is not a success, whatever Molecule says.
+    return code == 0 and tests > 0 and failures == 0, tests - failures
 
 
 def run(case: Case, verbose: bool = False) -> Result:
-    """``molecule test`` of one case."""
+    """``molecule test`` of a scenario, or ``make`` of a target."""
     WORK.mkdir(exist_ok=True)
     started, begun = time.monotonic(), time.time()
     print(f"==> {case.name} (details: {case.log.relative_to(ROOT)})", flush=True)
     with (
         case.log.open("w") as log,
         subprocess.Popen(
-            ["molecule", "test", "--scenario-name", case.scenario],
+            case.command,
             cwd=ROOT,
             env=_environment(case.platform),
             stdin=subprocess.DEVNULL,
@@ -123,17 +142,12 @@ def run(case: Case, verbose: bool = False) -> Result:
                 sys.stdout.write(line)
             elif progress := _interesting(line):
                 print(f"{time.monotonic() - started:5.0f} s {progress}", flush=True)
-    tests, failures = _counts(case.scenario, begun)
+    passed, tests = _judge(case, process.returncode, begun)
     seconds = round(time.monotonic() - started)
-    # A verifier that found no test is not a success, whatever Molecule says.
-    passed = process.returncode == 0 and tests > 0 and failures == 0
     if not passed and not verbose:
         print(_COLOURS.sub("", "".join(_tail(case.log, 400))), flush=True)
-    print(
-        f"    {case.name}: {'ok' if passed else 'FAILED'}, {tests - failures} passed, "
-        f"{failures} failed, {seconds} s",
-        flush=True,
-    )
+    counted = "" if tests is None else f", {tests} passed"
+    print(f"    {case.name}: {'ok' if passed else 'FAILED'}{counted}, {seconds} s", flush=True)
     now = datetime.datetime.now(datetime.UTC)
     return Result(case, passed, tests, seconds, now.isoformat(timespec="seconds"))
 
@@ -145,7 +159,7 @@ def _tail(path: Path, count: int) -> list[str]:
 
 def _summary(results: list[Result]) -> int:
     """The last line, in a form that CI systems count."""
-    tests = sum(result.tests for result in results if result.passed)
+    tests = sum(result.tests or 0 for result in results if result.passed)
     failed = [result.case.name for result in results if not result.passed]
     for name in failed:
         print(f"FAILED {name}")
@@ -154,20 +168,34 @@ def _summary(results: list[Result]) -> int:
 
 
 def core() -> int:
-    return _summary([run(Case(scenario)) for scenario in CORE])
+    return _summary([run(Case(scenario, DEFAULT_PLATFORM)) for scenario in CORE])
 
 
 def _everything() -> Iterator[Case]:
-    for scenario in available():
-        yield Case(scenario)
-        if scenario in EVERYWHERE:
-            yield from (Case(scenario, p) for p in PLATFORMS if p != DEFAULT_PLATFORM)
+    yield from map(Case, TARGETS)
+    for scenario in (*CORE, *(name for name in available() if name not in CORE)):
+        yield from (Case(scenario, p) for p in ON.get(scenario, (DEFAULT_PLATFORM,)))
+
+
+def _chosen() -> tuple[str, ...]:
+    """The platforms that $PLATFORMS names; all of them without it.
+
+    Raises:
+        SystemExit: one of them is not known.
+    """
+    names = tuple(os.environ.get("PLATFORMS", "").split()) or tuple(PLATFORMS)
+    for name in names:
+        if name not in PLATFORMS:
+            sys.exit(f"PLATFORMS names {name!r}, known are {', '.join(PLATFORMS)}")
+    return names
 
 
 def _revision() -> str:
-    """Of the tree as it is: a success counts only for the very same files."""
+    """Of the tree as it is, but for the tables that this writes: a success counts only for the
+    very same files."""
+    here = ["--", ".", f":(exclude){RESULTS.relative_to(ROOT)}"]
     digest = hashlib.sha256()
-    for command in (["rev-parse", "HEAD"], ["diff", "HEAD"], ["status", "--porcelain"]):
+    for command in (["ls-files", "--stage", *here], ["diff", *here], ["status", "-s", *here]):
         digest.update(
             subprocess.run(["git", *command], cwd=ROOT, check=True, capture_output=True).stdout
         )
@@ -176,43 +204,53 @@ def _revision() -> str:
 
 def full() -> int:
     """Everything; cases that passed on this very tree are not run again."""
+    platforms = _chosen()
     memory = WORK / "test-full.json"
     revision = _revision()
-    known: dict[str, Result] = {}
+    known: dict[Case, Result] = {}
     if memory.exists():
         saved = json.loads(memory.read_text())
         if saved["revision"] == revision:
             for entry in saved["results"]:
                 result = Result(**{**entry, "case": Case(**entry["case"])})
-                known[result.case.name] = result
-    for case in _everything():
-        if case.name in known and known[case.name].passed:
+                known[result.case] = result
+    cases = list(_everything())
+    for case in cases:
+        if case in known and known[case].passed:
             print(f"==> {case.name}: passed before on this tree")
             continue
-        known[case.name] = run(case)
+        if case.platform and case.platform not in platforms:
+            print(f"==> {case.name}: not run, PLATFORMS leaves it out")
+            continue
+        known[case] = run(case)
         WORK.mkdir(exist_ok=True)
         results = [asdict(result) for result in known.values()]
         memory.write_text(json.dumps({"revision": revision, "results": results}))
-        write_table(list(known.values()))
+        write_table(cases, known)
     return _summary(list(known.values()))
 
 
-def write_table(results: list[Result]) -> Path:
-    """``docs/test-results/<date>.md``."""
+def write_table(cases: list[Case], known: dict[Case, Result]) -> Path:
+    """``docs/test-results/<date>.md``: every case, those that were not run as well."""
     today = datetime.datetime.now(datetime.UTC).date()
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{today}.md"
     lines = [
         f"# `make test-full`, {today}",
         "",
-        "| scenario | platform | result | tests | seconds | finished (UTC) |",
+        "| case | platform | result | tests | seconds | finished (UTC) |",
         "|---|---|---|---:|---:|---|",
-        *(
-            f"| {r.case.scenario} | {PLATFORMS[r.case.platform]} | "
-            f"{'ok' if r.passed else '**failed**'} | {r.tests} | {r.seconds} | {r.finished} |"
-            for r in results
-        ),
     ]
+    for case in cases:
+        platform = PLATFORMS.get(case.platform, "-")
+        if case not in known:
+            lines.append(f"| {case.what} | {platform} | not run | - | - | - |")
+            continue
+        r = known[case]
+        lines.append(
+            f"| {case.what} | {platform} | {'ok' if r.passed else '**failed**'} | "
+            f"{'-' if r.tests is None else r.tests} | {r.seconds} | {r.finished} |"
+        )
     path.write_text("\n".join(lines) + "\n")
     return path
 

@@ -7,7 +7,6 @@ import gzip
 import os
 import pwd
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,12 +15,13 @@ from tests.rendering import render
 from tests.templates.cases import cases
 
 # An operator's PATH may lack the directory of system programs.
-LOGROTATE = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-
-pytestmark = pytest.mark.skipif(LOGROTATE is None, reason="logrotate is not installed")
+LOGROTATE = "/usr/sbin/logrotate"
 
 CASE = next(case for case in cases("log_rotation") if case.name == "patient")
 COUNT = CASE.variables["log_rotation_count"]
+
+
+SLOTS = (("alpha", "blue"), ("beta", "green"))
 
 
 @pytest.fixture
@@ -29,33 +29,30 @@ def host(tmp_path: Path) -> Path:
     """The settings of two bots, below a directory, rotated as whoever runs the test."""
     # logrotate knows users by name only.
     owner = f"{pwd.getpwuid(os.getuid()).pw_name} {grp.getgrgid(os.getgid()).gr_name}"
-    included = tmp_path / "logrotate.d"
-    included.mkdir(mode=0o755)
-    for bot, slot in (("alpha", "blue"), ("beta", "green")):
-        variables = {**CASE.variables, "log_rotation_size": "1k", "item": [bot, slot]}
+    for slot in SLOTS:
+        variables = {**CASE.variables, "log_rotation_size": "1k", "item": list(slot)}
         text = render("log_rotation", "slot.conf.j2", variables)
         text = text.replace("/var/log/watchkeeper", f"{tmp_path}/log")
         text, found = re.subn(r"(?m)^(\s*su) .*$", rf"\1 {owner}", text)
         assert found == 1
-        (included / f"{bot}-{slot}").write_text(text)
-        (included / f"{bot}-{slot}").chmod(0o644)
-        (tmp_path / "log" / bot).mkdir(parents=True, mode=0o700)
-    text = render("log_rotation", "logrotate.conf.j2")
-    (tmp_path / "logrotate.conf").write_text(text.replace("/etc/watchkeeper", str(tmp_path)))
-    (tmp_path / "logrotate.conf").chmod(0o644)
+        settings = tmp_path / "-".join(slot)
+        settings.write_text(text)
+        settings.chmod(0o644)
+        (tmp_path / "log" / slot[0]).mkdir(parents=True, mode=0o700)
     return tmp_path
 
 
 def rotate(host: Path, *options: str) -> None:
-    assert LOGROTATE
-    done = subprocess.run(
-        [LOGROTATE, *options, "--state", str(host / "state"), str(host / "logrotate.conf")],
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert (done.returncode, "error:" in done.stdout) == (0, False), done.stdout
+    """What the units of the two slots do."""
+    for slot in map("-".join, SLOTS):
+        done = subprocess.run(
+            [LOGROTATE, *options, "--state", str(host / f"{slot}.state"), str(host / slot)],
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert (done.returncode, "error:" in done.stdout) == (0, False), done.stdout
 
 
 def names(host: Path, bot: str) -> list[str]:

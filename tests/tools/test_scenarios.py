@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,15 @@ def molecule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f"exit $(cat {tmp_path}/code-$3 2>/dev/null || echo 0)\n"
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    make = tools / "make"
+    make.write_text(
+        "#!/bin/sh\n"
+        f'echo "make $1" >>{tmp_path}/calls\n'
+        'test "$1" = lint || echo "==== 7 passed in 1.0s ===="\n'
+        f"exit $(cat {tmp_path}/code-$1 2>/dev/null || echo 0)\n"
+    )
+    make.chmod(0o755)
+    monkeypatch.delenv("PLATFORMS", raising=False)
     for name in ("default", "recovery"):
         (tmp_path / "molecule" / name).mkdir(parents=True)
         (tmp_path / "molecule" / name / "molecule.yml").write_text("---\n")
@@ -64,7 +74,7 @@ def test_an_old_report_is_no_success(molecule: Path) -> None:
     old = molecule / ".work/default/verify.xml"
     old.write_text(REPORT.format(tests=5, failures=0))
     os.utime(old, (1, 1))
-    assert not scenarios.run(scenarios.Case("default")).passed
+    assert not scenarios.run(scenarios.Case("default", "bookworm")).passed
 
 
 def test_molecules_failure_is_a_failure(molecule: Path) -> None:
@@ -76,7 +86,13 @@ def test_full_goes_on_after_the_last_success(molecule: Path) -> None:
     (molecule / "code-recovery").write_text("1")
     assert scenarios.full() == 1
     first = calls(molecule)
-    assert first == ["default bookworm", "default trixie", "default noble", "recovery bookworm"]
+    assert first == [
+        *(f"make {target}" for target in scenarios.TARGETS),
+        "default bookworm",
+        "default trixie",
+        "default noble",
+        "recovery bookworm",
+    ]
     (molecule / "code-recovery").unlink()
     assert scenarios.full() == 0
     assert calls(molecule)[len(first) :] == ["recovery bookworm"]
@@ -96,6 +112,46 @@ def test_full_writes_a_dated_table(molecule: Path) -> None:
     rows = [line for line in table.read_text().splitlines() if line.startswith("| default")]
     assert len(rows) == 3
     assert "| default | Debian 13 | ok | 5 |" in rows[1]
+
+
+def test_targets_stand_in_the_table_with_the_tests_they_counted(molecule: Path) -> None:
+    (molecule / "code-crash-kills").write_text("2")
+    assert scenarios.full() == 1
+    (table,) = (molecule / "results").glob("*.md")
+    lines = table.read_text().splitlines()
+    assert any(line.startswith("| lint | - | ok | - |") for line in lines)
+    assert any(line.startswith("| test-fast | - | ok | 7 |") for line in lines)
+    assert any(line.startswith("| crash-kills | - | **failed** | 7 |") for line in lines)
+
+
+def test_what_was_not_run_is_named(molecule: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLATFORMS", "bookworm trixie")
+    assert scenarios.full() == 0
+    (table,) = (molecule / "results").glob("*.md")
+    assert "| default | Ubuntu 24.04 | not run | - | - | - |" in table.read_text()
+    assert "default noble" not in calls(molecule)
+
+
+def test_an_unknown_platform_is_refused(molecule: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLATFORMS", "bookworm sid")
+    with pytest.raises(SystemExit, match="'sid'"):
+        scenarios.full()
+    assert calls(molecule) == []
+
+
+def test_the_table_is_no_part_of_the_tree_it_speaks_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise writing it would make every run begin anew."""
+    monkeypatch.setattr(scenarios, "ROOT", tmp_path)
+    monkeypatch.setattr(scenarios, "RESULTS", tmp_path / "docs/test-results")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    (tmp_path / "code").write_text("1")
+    before = scenarios._revision()
+    scenarios.write_table([], {})
+    assert scenarios._revision() == before
+    (tmp_path / "more").write_text("2")
+    assert scenarios._revision() != before
 
 
 def test_the_workflows_matrix_is_complete() -> None:
