@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help demo demo-down test-fast crash-kills matrix test test-full lint fmt molecule bench lock bootstrap hosts vms venue-rules bench-venue clean
+.PHONY: help demo demo-down test-fast crash-kills matrix properties test test-full lint fmt molecule bench lock bootstrap hosts vms venue-rules bench-venue clean
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
@@ -31,7 +31,10 @@ crash-kills: bootstrap ## kill -9 of the executor in each of its windows, judged
 matrix: bootstrap ## Every row of the reconciliation matrix, with its tests (MUTATE=1: leave each row out)
 	@$(VENV)/python tools/matrix.py --workers $(WORKERS) $(if $(MUTATE),--mutate)
 
-test: hosts lint test-fast crash-kills ## What CI runs: linters, fast tests, kills, core host scenarios (40 min)
+properties: bootstrap ## What holds for every plan, tried on 10,000 generated states each (20 min)
+	@HYPOTHESIS_PROFILE=full $(VENV)/python -m pytest -n $(WORKERS) --dist worksteal bot/tests/reconcile/test_convergence.py $(PYTEST_ARGS)
+
+test: hosts lint test-fast crash-kills matrix ## What CI runs: linters, fast tests, kills, the matrix, core host scenarios (45 min)
 	@$(VENV)/python tools/scenarios.py core
 
 test-full: vms ## All of it and every scenario on every platform, resumable; table in docs/test-results/
