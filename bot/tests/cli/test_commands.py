@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from bot.tests.support.beats import write_all_beats, write_beat
 from bot.tests.support.bot_tree import BotTree
@@ -19,7 +20,7 @@ from watchkeeper.__main__ import main
 from watchkeeper.bus.protocol import COMMANDS
 from watchkeeper.bus.sqlite import open_bus
 from watchkeeper.cli.doctor import judge_key
-from watchkeeper.config import BotConfig
+from watchkeeper.config import BotConfig, PolicyConfig
 from watchkeeper.venue.protocol import KeyPermissions
 from watchkeeper.watch.clock import now_ms
 from watchkeeper.watch.heartbeat import State
@@ -88,7 +89,7 @@ def healthy(tree: BotTree) -> None:
     [
         (
             ["--help"],
-            ["status", "doctor", "reconcile", "check", "kill", "resume", "paper", "config"],
+            ["status", "doctor", "reconcile", "policy", "check", "kill", "resume", "config"],
         ),
         (["status", "--help"], ["--json", "--watch", "within 2 seconds", "Exit status: 0"]),
         (["doctor", "--help"], ["sends no order", "Exit status: 0"]),
@@ -447,6 +448,51 @@ def test_reconcile_asks_the_executor(cli: Cli, bot_tree: BotTree) -> None:
     (message,) = bus.receive(COMMANDS, "executor")
     bus.close()
     assert json.loads(message.payload) == {"command": "reconcile"}
+
+
+def test_reconcile_frees_a_symbol(cli: Cli, bot_tree: BotTree) -> None:
+    open_bus(bot_tree.paths.bus).close()
+    assert cli("reconcile", "--unblock", "BTC/USDT:USDT") == 0
+    assert "free BTC/USDT:USDT" in cli.out
+    bus = open_bus(bot_tree.paths.bus)
+    (message,) = bus.receive(COMMANDS, "executor")
+    bus.close()
+    assert json.loads(message.payload)["unblock"] == "BTC/USDT:USDT"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
+def test_reconcile_of_a_foreign_program_says_what_it_is(
+    cli: Cli, bot_tree: BotTree, arguments: tuple[str, ...]
+) -> None:
+    bot_tree.paths.config.unlink()
+    (bot_tree.paths.etc / "foreign.toml").write_text('name = "freq"\n')
+    assert cli("reconcile", *arguments) == 2
+    assert "foreign program, freq" in cli.err
+    assert cli("policy") == 2
+    assert "foreign program, freq" in cli.err
+
+
+def test_policy_prints_the_table_in_force(cli: Cli, bot_tree: BotTree) -> None:
+    bot_tree.write_config('[policy]\nunderwater = "close"\nreduce_pct = "25"\n')
+    assert cli("policy") == 0
+    (line,) = [line for line in cli.out.splitlines() if "policy.underwater " in line]
+    assert line.split()[:4] == ["P16", "policy.underwater", "close*", "wait"]
+    assert cli("policy", "--json") == 0
+    table = {c["setting"]: c for c in json.loads(cli.out)["policy"]}
+    assert (table["policy.reduce_pct"]["value"], table["policy.reduce_pct"]["default"]) == (
+        "25",
+        "50",
+    )
+    assert table["policy.reduce_pct"]["rows"] == ["P16", "P17"]
+    # Nothing that an operator may decide is left out.
+    settings = {name.partition(".")[2] for name in table if name.startswith("policy.")}
+    assert settings == {field.name for field in msgspec.structs.fields(PolicyConfig)}
+
+
+def test_policy_with_wrong_settings_names_them(cli: Cli, bot_tree: BotTree) -> None:
+    bot_tree.write_config('[policy]\nunderwater = "hope"\n')
+    assert cli("policy") == 2
+    assert "policy.underwater" in cli.err
 
 
 # doctor's judgement of keys

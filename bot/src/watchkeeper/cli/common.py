@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from watchkeeper.config import ConfigError
 from watchkeeper.paths import Paths
+from watchkeeper.watch.checks import read_foreign
 from watchkeeper.watch.overview import find_bots
 
 OK, WARNING, WRONG = 0, 1, 2  # exit statuses of every command
@@ -55,3 +57,20 @@ def _readable(paths: Paths) -> Paths:
     if not os.access(paths.etc, os.R_OK | os.X_OK):
         fail(f"{paths.etc}: only root and the group wk-ops may look: usermod -aG wk-ops YOUR_USER")
     return paths
+
+
+def refuse_foreign(paths: Paths) -> None:
+    """Say no where a foreign program runs in the place of a bot: it has no settings, no journal.
+
+    Raises:
+        SystemExit: it does.
+    """
+    try:
+        settings = read_foreign(paths)
+    except ConfigError as error:
+        fail(str(error))
+    if settings is not None:
+        fail(
+            f"{paths.bot} runs a foreign program, {settings.name}: it has neither a policy nor a "
+            "journal of Watchkeeper's; see it with: watchkeeper status"
+        )
