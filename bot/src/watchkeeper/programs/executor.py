@@ -22,7 +22,7 @@ from watchkeeper.bus.protocol import Bus
 from watchkeeper.config import API_KEY, API_SECRET, ConfigError
 from watchkeeper.execution.executor import Executor, Surroundings
 from watchkeeper.journal.reader import read_journal
-from watchkeeper.journal.recover import open_journal, prove_writable, remember
+from watchkeeper.journal.recover import check_journal, open_journal, prove_writable, remember
 from watchkeeper.journal.sqlite import DatabaseError, ForeignDatabase, NewerDatabase, corrupt
 from watchkeeper.journal.store import Journal, in_memory
 from watchkeeper.lease.host_lock import HostLock
@@ -44,6 +44,7 @@ RETRY_CAP_S = 30.0
 RETRY_S = 1.0  # a lock folder or a journal that cannot be opened, a lease lost at once
 BRIEF_S = 5.0  # a lease that was held no longer
 REFRESH_ANSWER_S = 1.0
+WARM_CONNECTIONS = 5  # about as many as the first reading after a hand-over takes at once
 OPEN_ATTEMPTS = 2  # each waits for other people's locks, too
 PROVE_S = 5.0  # how often a file that failed is tried again
 DISCONNECTED_AFTER = 5  # attempts: about the 30 s of the alert catalogue
@@ -57,7 +58,12 @@ async def main(context: Context) -> None:
         LockLost: somebody else may hold the lease; supervisor starts this program again, as spare.
     """
     secrets = context.secrets(context.paths.trading_env, API_KEY, API_SECRET)
-    venue = open_venue(context.config, secrets, cache_dir=context.paths.state)
+    venue = open_venue(
+        context.config,
+        secrets,
+        cache_dir=context.paths.state,
+        rate_budget=context.paths.rate_budget,
+    )
     ticks = LatestTicks(context.paths.market_socket)
     following = asyncio.ensure_future(ticks.run())
     try:
@@ -199,10 +205,11 @@ async def _take(context: Context, venue: Venue, lock: HostLock, account: str) ->
 
 
 async def _refresh(context: Context, venue: Venue) -> None:
-    """Measure the venue's clock; one that is away is shown and keeps no spare from its place."""
+    """Measure the venue's clock, on several connections so that they stay warm: dialling takes
+    three round trips. A venue that is away is shown, and keeps no spare from its place."""
     try:
         async with asyncio.timeout(REFRESH_ANSWER_S):
-            await venue.measure_clock()
+            await asyncio.gather(*(venue.measure_clock() for _ in range(WARM_CONNECTIONS)))
     except (VenueError, TimeoutError) as error:
         context.heartbeat.update(error=f"venue: {str(error) or 'no answer in time'}")
     else:
@@ -233,6 +240,7 @@ class _Trader:
         self._lock = lock
         self._epoch = 0
         self._trouble = ""  # what is wrong with the journal's file
+        self._unchecked = False
         self._protect_only = ""  # why this release may not write it (A9)
 
     async def run(self, account: str, key: str, handed_over: bool) -> None:
@@ -242,6 +250,8 @@ class _Trader:
             ConfigError: the journal belongs to another bot or account.
             LeaseLost: see :meth:`Executor.run`.
         """
+        # Positions may be bare, and it was good for another process a moment ago.
+        self._unchecked = handed_over
         try:
             journal = await self._open()
             while journal is not None:
@@ -261,7 +271,12 @@ class _Trader:
         context, paths = self._context, self._context.paths
         for _ in range(OPEN_ATTEMPTS):
             try:
-                return open_journal(paths.journal, bot=context.config.name, alarm=self._alarm)
+                return open_journal(
+                    paths.journal,
+                    bot=context.config.name,
+                    alarm=self._alarm,
+                    check=not self._unchecked,
+                )
             except NewerDatabase as error:
                 # Rolled back too far: what it knows is worth reading, and positions are guarded.
                 self._protect_only = self._trouble = str(error)
@@ -302,6 +317,8 @@ class _Trader:
                 work = [executor.run(), self._report(executor)]
                 if not journal.durable:
                     work.append(self._until_back())
+                elif self._unchecked:
+                    work.append(self._check())
                 await context.until_stopped(*work)
             context.heartbeat.update(State.STOPPING)
             return None
@@ -351,6 +368,17 @@ class _Trader:
                 self._trouble = str(error)
             else:
                 raise _JournalBack
+
+    async def _check(self) -> None:
+        """Look for damage in what was opened in a hurry. The next process sets it aside.
+
+        Raises:
+            apsw.Error: there is some.
+        """
+        paths = self._context.paths
+        with contextlib.suppress(DatabaseError):  # not now: whoever writes to it finds out
+            await asyncio.to_thread(check_journal, paths.journal, bot=self._context.config.name)
+        self._unchecked = False
 
     async def _report(self, executor: Executor) -> None:
         """Keep the heartbeat's words true."""
