@@ -251,6 +251,7 @@ class Executor:
                 raise
 
     def _work_failed(self, error: BaseException) -> None:
+        self.status.order_errors += 1
         self._log.error("work_failed", exc_info=error)
         if isinstance(error, apsw.Error) and not self._journal_failed.done():
             self._journal_failed.set_result(error)
@@ -550,6 +551,7 @@ class Executor:
             # Of what was sent once, something is there already.
             self._entry_unknown(order, error)
             return
+        self.status.order_errors += 1
         state = OrderState.EXPIRED if isinstance(error, NotSent) else OrderState.REJECTED
         self._book(
             msgspec.structs.replace(
@@ -569,6 +571,7 @@ class Executor:
 
     def _entry_unknown(self, order: Order, error: VenueError) -> None:
         """Neither sent again nor taken for rejected (O2, O3)."""
+        self.status.order_errors += 1
         self._log.warning("entry_unknown", client_id=order.client_id, error=str(error))
         self._book(msgspec.structs.replace(order, state=OrderState.UNKNOWN))
         self.reconciler.request(urgent=True)
@@ -653,6 +656,7 @@ class Executor:
             "entries_allowed": not blocked,
             "entries_blocked_by": blocked,
             "orders_sent": self.status.orders_sent,
+            "order_errors": self.status.order_errors,
         }
 
     def _unprotected(self) -> int:

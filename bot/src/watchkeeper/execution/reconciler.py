@@ -49,6 +49,7 @@ class Status(msgspec.Struct):
     last_reconciled_ms: int = 0
     reconciled: bool = False
     orders_sent: int = 0
+    order_errors: int = 0  # order calls that were refused or not confirmed
     blocks: tuple[Block, ...] = ()
 
 
