@@ -81,6 +81,10 @@ mirror_settings() {
 }
 
 bootstrap_python() {
+    # Debian keeps both where only root looks for programs.
+    [ -x /usr/sbin/logrotate ] || wants logrotate "tests of the rotation's settings"
+    [ -x /sbin/mke2fs ] || wants e2fsprogs "tests of the virtual machines' disks"
+    install_wanted
     python=$(find_python)
     inputs="requirements/dev.txt requirements/uv.txt bot/pyproject.toml"
     # shellcheck disable=SC2086
@@ -143,9 +147,6 @@ bootstrap_hosts() {
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||
         wants debian-archive-keyring "proves the images' packages"
     command -v ssh >/dev/null || wants openssh-client "Ansible's way into the hosts"
-    # Debian keeps it where only root looks for programs.
-    command -v logrotate >/dev/null || [ -x /usr/sbin/logrotate ] ||
-        wants logrotate "tests of the rotation's settings"
     command -v ip >/dev/null || wants iproute2 "the venue's address on the test network"
     command -v setpriv >/dev/null || wants util-linux "drops privileges"
     install_wanted

@@ -173,7 +173,7 @@ def core() -> int:
 
 def _everything() -> Iterator[Case]:
     yield from map(Case, TARGETS)
-    for scenario in available():
+    for scenario in (*CORE, *(name for name in available() if name not in CORE)):
         yield from (Case(scenario, p) for p in ON.get(scenario, (DEFAULT_PLATFORM,)))
 
 

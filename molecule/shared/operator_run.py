@@ -1,4 +1,4 @@
-"""Run playbooks from a test the way an operator types them."""
+"""Run playbooks and modules from a test the way an operator types them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,15 @@ class Run:
 
 def playbook(*arguments: str, name: str = "site.yml", scenario: str | None = None) -> Run:
     """``ansible-playbook`` on the scenario's inventory with the repository's own ansible.cfg."""
+    return _typed("ansible-playbook", *arguments, name, scenario=scenario)
+
+
+def module(name: str, arguments: str = "") -> Run:
+    """``ansible`` with one module, as root on the scenario's host ``vps``."""
+    return _typed("ansible", "--become", "--module-name", name, "--args", arguments, "vps")
+
+
+def _typed(command: str, *arguments: str, scenario: str | None = None) -> Run:
     scenario = scenario or os.environ["MOLECULE_SCENARIO_NAME"]
     environment = {
         key: value
@@ -41,11 +50,10 @@ def playbook(*arguments: str, name: str = "site.yml", scenario: str | None = Non
     }
     ended = subprocess.run(
         [
-            "ansible-playbook",
+            command,
             "--inventory=molecule/shared/inventory/",
             f"--inventory=molecule/{scenario}/inventory/",
             *arguments,
-            name,
         ],
         cwd=ROOT,
         env=environment,

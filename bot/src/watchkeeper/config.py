@@ -83,8 +83,28 @@ class ProtectionConfig(_Section, frozen=True):
     stop_distance_pct: Decimal = Decimal(2)
     trailing_distance_pct: Decimal = Decimal(0)  # 0: the stop does not trail
     trailing_step_pct: Decimal = Decimal("0.1")  # smallest move worth a replacement
-    external_positions: Literal["protect", "freeze"] = "protect"  # P2
     underwater_pct: Decimal = Decimal(20)  # P16
+
+
+class PolicyConfig(_Section, frozen=True):
+    """What an operator decides about the rows of the matrix that say "by policy".
+
+    The rows are in ``docs/reconciliation.md``; ``watchkeeper policy`` prints what is in force.
+    """
+
+    external_positions: Literal["protect", "freeze"] = "protect"  # P2
+    foreign_orders: Literal["leave", "claim", "cancel"] = "leave"  # O7
+    partial_entries: Literal["keep", "cancel"] = "keep"  # O9
+    lost_orders: Literal["adopt", "cancel"] = "adopt"  # O20
+    underwater: Literal["wait", "reduce", "close"] = "wait"  # P16, after its deadline
+    underwater_deadline_ms: Positive = 3_600_000
+    liquidation_distance_pct: Decimal = Decimal(3)  # P17: of the mark price; 0: not watched
+    reduce_pct: Decimal = Decimal(50)  # P16, P17: of the position, at a time
+    stop_fill_deadline_ms: Positive = 5_000  # S5
+    exiting: Literal["place", "wait"] = "place"  # S13: a stop while an exit works
+    exit_deadline_ms: Positive = 30_000  # S13
+    refused_stop: Literal["watch", "exit"] = "watch"  # S14
+    refused_stop_deadline_ms: Positive = 60_000  # S14, of "exit"
 
 
 class ReconcileConfig(_Section, frozen=True):
@@ -123,6 +143,7 @@ class BotConfig(_Section, frozen=True):
     strategies: list[StrategyConfig] = []
     risk: RiskConfig = RiskConfig()
     protection: ProtectionConfig = ProtectionConfig()
+    policy: PolicyConfig = PolicyConfig()
     reconcile: ReconcileConfig = ReconcileConfig()
     clock: ClockConfig = ClockConfig()
     data: DataConfig = DataConfig()
@@ -234,6 +255,9 @@ def _check(config: BotConfig, path: Path) -> None:
             refuse(f"protection.{key}", "must be below protection.underwater_pct")
     if config.risk.data_lost_ms < config.data.max_age_ms:
         refuse("risk.data_lost_ms", "must not be below data.max_age_ms, from which nothing opens")
+    for key in ("reduce_pct", "liquidation_distance_pct"):
+        if getattr(config.policy, key) > 100:
+            refuse(f"policy.{key}", f"must be at most 100, is {getattr(config.policy, key)}")
     if config.risk.order_quote_value > config.risk.max_position_quote_value:
         refuse("risk.order_quote_value", "must not be above risk.max_position_quote_value")
 
@@ -245,8 +269,9 @@ _POSITIVE = (
     ("protection", "stop_distance_pct"),
     ("protection", "trailing_step_pct"),
     ("protection", "underwater_pct"),
+    ("policy", "reduce_pct"),
 )
-_NOT_NEGATIVE = (("protection", "trailing_distance_pct"),)
+_NOT_NEGATIVE = (("protection", "trailing_distance_pct"), ("policy", "liquidation_distance_pct"))
 
 
 API_KEY = "WATCHKEEPER_API_KEY"

@@ -17,6 +17,7 @@ from watchkeeper.paper.market import (
     HISTORY_BARS,
     TICKS_PER_BAR,
     Bar,
+    Candles,
     Market,
     MarketError,
     Replay,
@@ -174,3 +175,28 @@ def test_a_file_that_holds_no_bars_says_where(tmp_path: Path, text: str, error: 
     file.write_bytes(gzip.compress(text.encode()))
     with pytest.raises(MarketError, match=error):
         read_bars(file)
+
+
+def test_a_minute_without_a_trade_has_a_candle_too() -> None:
+    """Seen at a start just before a minute's end: candles had a hole that no real venue shows."""
+    candles = Candles()
+    candles.load("BTCUSDT", 0, [Decimal(n) for n in (1, 4, 1, 3, 9)])
+    changed = candles.add("BTCUSDT", Decimal(7), Decimal(2), 185_000)
+    quiet = [Decimal(3)] * 4 + [Decimal(0)]
+    traded = [Decimal(7)] * 4 + [Decimal(2)]
+    assert changed == [
+        ("BTCUSDT", 60_000, quiet),
+        ("BTCUSDT", 120_000, quiet),
+        ("BTCUSDT", 180_000, traded),
+    ]
+    assert list(candles.series("BTCUSDT", 60_000)) == [0, 60_000, 120_000, 180_000]
+    assert candles.add("BTCUSDT", Decimal(8), Decimal(1), 186_000)[0][2][3] == Decimal(8)
+
+
+def test_a_venue_that_was_away_for_long_keeps_no_more_candles_than_before() -> None:
+    candles = Candles(keep=10)
+    candles.add("BTCUSDT", Decimal(7), Decimal(2), 0)
+    changed = candles.add("BTCUSDT", Decimal(9), Decimal(2), 10_000_000 * 60_000)
+    assert len(changed) == 10
+    starts = list(candles.series("BTCUSDT", 60_000))
+    assert starts == [n * 60_000 for n in range(9_999_991, 10_000_001)]

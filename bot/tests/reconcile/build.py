@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from watchkeeper.config import ProtectionConfig
+from watchkeeper.config import PolicyConfig, ProtectionConfig
 from watchkeeper.domain.client_id import decode
 from watchkeeper.domain.model import (
     ZERO,
@@ -39,7 +39,7 @@ RULES = {
     for symbol in (BTC, ETH)
 }
 POLICY = Policy(rules=RULES)
-FREEZE = Policy(rules=RULES, protection=ProtectionConfig(external_positions="freeze"))
+FREEZE = Policy(rules=RULES, rows=PolicyConfig(external_positions="freeze"))
 TRAILING = Policy(
     rules=RULES,
     protection=ProtectionConfig(trailing_distance_pct=Decimal(2), trailing_step_pct=Decimal("0.1")),

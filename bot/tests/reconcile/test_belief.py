@@ -47,7 +47,7 @@ def test_a_question_widens_the_window_to_the_entry(journal: Journal) -> None:
     asked = frozenset({Question(BTC, Decimal(2), Decimal(0))})
     assert fills_since_ms(journal, NOW_MS, asked) == AGO_MS - WINDOW_MS - OVERLAP_MS
     other = frozenset({Question(ETH, Decimal(2), Decimal(0))})
-    assert fills_since_ms(journal, NOW_MS, other) == NOW_MS - OVERLAP_MS
+    assert fills_since_ms(journal, NOW_MS, other) == NOW_MS - WINDOW_MS  # P3: who opened it?
 
 
 async def test_every_order_that_is_not_over_is_asked_for_and_every_symbol(

@@ -129,13 +129,13 @@ ROWS = [
         belief(),
         snapshot(there(2, mark=None, entry_price=None)),
         [("P2", "SavePosition"), ("P2", "RaiseAlert"), ("S2", "RaiseAlert")],
-        blocks=("S2",),
+        blocks=("P3", "S2"),
     ),
     Row(
         "P4 flat with a closing fill",
         belief(held(2), STOP),
         snapshot(STOP, fill(Side.SELL)),
-        [("O8", "BookFill"), ("P4", "ForgetPosition"), ("S12", "CancelOrder")],
+        [("P4", "ForgetPosition"), ("O8", "BookFill"), ("S12", "CancelOrder")],
     ),
     Row(
         "P4 flat, the closing fill booked before",
@@ -153,13 +153,13 @@ ROWS = [
         "P5 a fill from before the position does not explain it",
         belief(held(2)),
         snapshot(fill(Side.SELL, time_ms=AGO_MS - 1)),
-        [("O8", "BookFill"), ("P5", "ForgetPosition"), ("P5", "RaiseAlert")],
+        [("P5", "ForgetPosition"), ("O8", "BookFill"), ("P5", "RaiseAlert")],
     ),
     Row(
         "P5 neither does a smaller one",
         belief(held(2)),
         snapshot(fill(Side.SELL, 1)),
-        [("O8", "BookFill"), ("P5", "ForgetPosition"), ("P5", "RaiseAlert")],
+        [("P5", "ForgetPosition"), ("O8", "BookFill"), ("P5", "RaiseAlert")],
     ),
     Row(
         "P6 positions unread", belief(held(2), STOP), snapshot(STOP, positions=MISSING), [], ("P6",)
@@ -228,11 +228,11 @@ ROWS = [
         notes=("P10", "S1"),
     ),
     Row(
-        "P10 within one unit of precision",
+        "A7 within one unit of precision",
         belief(held("2.05", stop_client_id=STOP.client_id), STOP),
         snapshot(there(2), STOP),
-        [],
-        notes=("P10", "S1"),
+        [("A7", "SavePosition")],
+        notes=("S1",),
     ),
     Row(
         "P16 far under water, no stop",
@@ -445,7 +445,7 @@ ROWS = [
         "S2 known and gone without a trace",
         belief(held(2), STOP),
         snapshot(there(2), lookups=absent(STOP)),
-        [("S2", "AdvanceOrder"), ("S2", "PlaceStop")],
+        [("S11", "AdvanceOrder"), ("S2", "PlaceStop"), ("S11", "RaiseAlert")],
     ),
     Row(
         "S2 never on the strength of a list that was not read",
@@ -477,7 +477,7 @@ ROWS = [
         "S5 and after the deadline: out at market",
         belief(held(2), STOP),
         snapshot(there(2, mark=97), stop(state=OrderState.UNKNOWN, updated_ms=NOW_MS - 9_000)),
-        [("S5", "AdvanceOrder"), ("S14", "CloseAtMarket")],
+        [("S5", "AdvanceOrder"), ("S5", "CloseAtMarket")],
     ),
     Row(
         "S6 triggered, partly filled",
@@ -625,7 +625,7 @@ ROWS = [
         "S15 an unconfirmed stop is sent again",
         belief(held(2), stop(state=OrderState.INTENDED, created_ms=NOW_MS - 100)),
         snapshot(there(2), lookups=absent(STOP)),
-        [("S2", "PlaceStop")],
+        [("S15", "PlaceStop")],
         notes=("S15",),
     ),
     Row(
@@ -645,7 +645,7 @@ ROWS = [
         "S15 a close without an answer, the position gone",
         belief(held(2), STOP, EXIT),
         snapshot(STOP, lookups=absent(EXIT)),
-        [("S15", "AdvanceOrder"), ("S15", "AdvanceOrder"), ("S12", "CancelOrder")],
+        [("S15", "AdvanceOrder"), ("S15", "AdvanceOrder"), ("S16", "CancelOrder")],
     ),
     Row(
         "S15 a close without an answer, the position still there",
@@ -697,7 +697,7 @@ ROWS = [
         "S16 the exit filled, the stop remains",
         belief(held(2), STOP, EXIT),
         snapshot(STOP, order("wkX-alpha-1-2", OrderState.FILLED, side=Side.SELL, filled=2)),
-        [("O1", "AdvanceOrder"), ("S12", "CancelOrder")],
+        [("O1", "AdvanceOrder"), ("S16", "CancelOrder")],
     ),
     # Account
     Row(
@@ -719,7 +719,7 @@ ROWS = [
             lookups={STOP.client_id: MISSING},
         ),
         [],
-        ("A1", "P6"),
+        ("A1", "P6", "P19"),
     ),
     Row(
         "A8 the journal lost a position on which our stop rests",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 
 from hosttest import Bot, Venue, back_and_protected, eventually, no_order_twice, protected
 from machine import BOOT_S, Machine
+from operator_run import module
 
 ACCOUNT = "ALPHA01"
+CUT_S = 45.0  # longer than the streams' keep-alive
 READY_S = 240.0  # ccxt alone takes seconds to import on an emulated processor
 
 # On the host: seconds from the start of the kernel to each stage.
@@ -78,17 +81,18 @@ def entries_since(venue: Venue, after: int) -> list[str]:
 
 
 def test_a_planned_reboot(
-    alpha: Bot, venue: Venue, machine: Machine, host: Any, record_property: Any
+    alpha: Bot, venue: Venue, machine: Machine, host: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     after, boot = venue.last_event(), machine.boot_id()
-    machine.ssh("sudo systemctl reboot")
-    machine.wait_for_boot(boot)
+    done = module("ansible.builtin.reboot", f"reboot_timeout={BOOT_S:.0f}")
+    assert done.code == 0, done.output
+    assert machine.boot_id() != boot
     all_is_back(alpha, venue, after, host)
     stages = json.loads(alpha.sh(f"python3 - <<'EOF'\n{STAGES}\nEOF"))
-    print("\nseconds from the start of the kernel")
-    for stage, seconds in stages.items():
-        record_property(stage, seconds)
-        print(f"  {stage:20} {seconds:6.1f}")
+    with capsys.disabled():
+        print("\nseconds from the start of the kernel")
+        for stage, seconds in stages.items():
+            print(f"  {stage:20} {seconds:6.1f}")
     assert list(stages.values()) == sorted(stages.values()), "each stage waits for those before"
 
 
@@ -133,6 +137,27 @@ def test_a_kernel_panic(alpha: Bot, venue: Venue, machine: Machine, host: Any) -
     machine.ssh("echo c | sudo tee /proc/sysrq-trigger", timeout_s=5)
     machine.wait_for_boot(boot)
     assert "Kernel panic" in (machine.folder / "serial.log").read_text(errors="replace")
+    all_is_back(alpha, venue, after, host)
+
+
+def test_a_cut_network(alpha: Bot, venue: Venue, machine: Machine, host: Any) -> None:
+    """Another hand takes the stop meanwhile; no stream tells of it, and nobody can be asked."""
+    after = venue.last_event()
+    symbol = next(iter(venue.positions(ACCOUNT)))
+    machine.vm("network", "off")
+    try:
+        (stop,) = [s for s in venue.stops(ACCOUNT) if s["symbol"] == symbol]
+        venue.call("POST", f"/hand/{ACCOUNT}/cancel", {"symbol": symbol, "algo_id": stop["algoId"]})
+        cut = venue.last_event()
+        time.sleep(CUT_S)
+        assert not venue.events(cut, "request", account=ACCOUNT), "the cable is out"
+    finally:
+        machine.vm("network", "on")
+    eventually(
+        lambda: symbol not in venue.positions(ACCOUNT) or protected(venue, ACCOUNT),
+        "the stop is back",
+        deadline_s=READY_S,
+    )
     all_is_back(alpha, venue, after, host)
 
 

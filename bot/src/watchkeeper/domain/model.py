@@ -113,6 +113,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     ``venue_id`` is the venue's id; ``conditional`` tells which of Binance's two number spaces it
     belongs to (regular orders, or the algo list on which stops live). Once a conditional order has
     triggered it is the id of the regular order it became, under which its fills are booked.
+    ``cancel_ms`` is when a cancel was last sent whose outcome is not known (O14), venue time; 0 if
+    there is none. ``forced``: the venue itself made it, to liquidate or deleverage (P15).
     """
 
     client_id: str
@@ -134,6 +136,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int = 0
     updated_ms: int = 0
     reject_reason: str = ""
+    cancel_ms: int = 0
+    forced: bool = False
 
     @property
     def remaining(self) -> Decimal:
@@ -181,6 +185,18 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
             return None
         move = (self.entry_price - self.mark_price) * self.side.sign
         return move / self.entry_price * 100
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """A state that lasts: since when (venue time) a row has held for a symbol, and why.
+
+    Deadlines of policies count from it. The journal keeps it: a restart begins none anew.
+    """
+
+    row: str
+    symbol: str
+    since_ms: int
+    why: str = ""
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):

@@ -79,6 +79,12 @@ class LatestPrices(Protocol):
     def get(self, symbol: str) -> Tick | None: ...
 
 
+class Command(msgspec.Struct, frozen=True):
+    """What of a message on the bus asks for more than a pass."""
+
+    unblock: str = ""
+
+
 class Surroundings(msgspec.Struct, frozen=True):
     """What the executor asks about its host, as functions, so that it holds no path."""
 
@@ -100,6 +106,7 @@ class Executor:
         surroundings: Surroundings,
         log: FilteringBoundLogger,
         alarm: Alarm,
+        protect_only: str = "",
     ) -> None:
         self.status = Status()
         self._config = config
@@ -141,6 +148,8 @@ class Executor:
             work=self._work,
             on_fill=self._publish_fill,
             judged=self._follow_working,
+            halted=surroundings.halted,
+            protect_only=protect_only,
         )
 
     @property
@@ -212,6 +221,7 @@ class Executor:
                     self._follow_intents(),
                     self.reconciler.keep(),
                     self._trail(),
+                    self._watch_refused(),
                     self._watch_lease(),
                     self._watch_journal(),
                 ):
@@ -248,7 +258,13 @@ class Executor:
                 self._fence()
             except LockLost as error:
                 self._alarm("lease-contended", str(error), epoch=self.status.epoch)
+                with contextlib.suppress(apsw.Error):
+                    self._decide("A10", self.status.account, "stop", why=str(error))
                 raise
+
+    def _decide(self, row: str, subject: str, action: str, **saw: object) -> None:
+        """Rows that are handled as they happen, outside the plan, are in the decision log, too."""
+        self._journal.record_decision(self._venue.now_ms(), row, subject, action, saw)
 
     def _work_failed(self, error: BaseException) -> None:
         self.status.order_errors += 1
@@ -329,7 +345,7 @@ class Executor:
                 # believed, and until then a stop that only reduces does no harm.
                 self.reconciler.request(urgent=True)
             return
-        if position.external and self._config.protection.external_positions == "freeze":
+        if position.external and self._config.policy.external_positions == "freeze":
             return
         if any(stop.filled > ZERO for stop in stops):
             # It has triggered and is a market order now; its end decides what is left to protect.
@@ -376,9 +392,18 @@ class Executor:
         messages = self._bus.receive(COMMANDS, CONSUMER)
         for message in messages:
             self._log.info("command", payload=message.payload.decode(errors="replace"))
+            self._unblock(message.payload)
             self.reconciler.request(urgent=True)
             self._bus.acknowledge(COMMANDS, CONSUMER, message.sequence)
         return bool(messages)
+
+    def _unblock(self, payload: bytes) -> None:
+        """A person says that a symbol in which the venue itself traded is free again (P15)."""
+        with contextlib.suppress(msgspec.DecodeError):
+            symbol = msgspec.json.decode(payload, type=Command).unblock
+            if symbol:
+                self._journal.end_standing("P15", symbol)
+                self._decide("P15", symbol, "unblocked")
 
     def _take_intents(self) -> bool:
         if self._draining:
@@ -413,6 +438,7 @@ class Executor:
             blocks=self.status.blocks,
             positions=self._journal.positions(),
             live_orders=self._journal.orders(),
+            foreign=self.status.foreign,
         )
 
     def entries_blocked_by(self) -> list[str]:
@@ -558,6 +584,7 @@ class Executor:
                 order, state=state, reject_reason=str(error), updated_ms=self._venue.now_ms()
             )
         )
+        self._decide("O4", order.client_id, "refused", why=str(error), code=error.code)
         self._log.warning("entry_refused", client_id=order.client_id, error=str(error))
         fields = {"client_id": order.client_id, "code": error.code}
         if isinstance(error, KeyProblem):
@@ -573,7 +600,9 @@ class Executor:
         """Neither sent again nor taken for rejected (O2, O3)."""
         self.status.order_errors += 1
         self._log.warning("entry_unknown", client_id=order.client_id, error=str(error))
-        self._book(msgspec.structs.replace(order, state=OrderState.UNKNOWN))
+        # The reason stays with the order: what is waited for after an error is O3.
+        unknown = msgspec.structs.replace(order, state=OrderState.UNKNOWN, reject_reason=str(error))
+        self._book(unknown)
         self.reconciler.request(urgent=True)
 
     async def _exit(self, order: Order, why: str) -> None:
@@ -609,6 +638,24 @@ class Executor:
                 if tick is None or position.external or not self._fresh(tick):
                     continue
                 await self._work.uncancelled(self._trail_one(position.symbol, tick.price))
+
+    async def _watch_refused(self) -> None:
+        """Do what stops do that the venue refuses: by the market's price, and heard of (S14)."""
+        while True:
+            await asyncio.sleep(TRAIL_POLL_S)
+            for standing in self._journal.standing():
+                tick = self._prices.get(standing.symbol)
+                if standing.row == "S14" and tick is not None and self._fresh(tick):
+                    await self._work.uncancelled(self._watch_one(standing.symbol, tick.price))
+
+    async def _watch_one(self, symbol: str, price: Decimal) -> None:
+        async with self._protection:
+            position = self._journal.position(symbol)
+            closing = any(
+                o.symbol == symbol and o.kind is OrderKind.EXIT for o in self._journal.orders()
+            )
+            if position is not None and not closing and await self._stops.watch(position, price):
+                self.reconciler.request(urgent=True)
 
     async def _trail_one(self, symbol: str, price: Decimal) -> None:
         async with self._protection:

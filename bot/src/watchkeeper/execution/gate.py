@@ -28,6 +28,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     blocks: Sequence[Block] = ()
     positions: Collection[Position] = ()
     live_orders: Collection[Order] = ()
+    foreign: Collection[str] = ()  # symbols in which another hand's orders could open something
 
 
 def general(config: BotConfig, now: Conditions) -> list[str]:
@@ -100,7 +101,7 @@ def for_intent(
         reasons.append(f"action {intent.action!r} is neither 'enter' nor 'exit'")
     if tick is not None:
         reasons += _stop_reasons(config, intent, tick.price, rules)
-    pending = {o.symbol for o in entries} | {p.symbol for p in now.positions}
+    pending = {o.symbol for o in entries} | {p.symbol for p in now.positions} | set(now.foreign)
     if len(pending | {symbol}) > config.risk.max_open_positions:
         reasons.append(f"risk.max_open_positions is {config.risk.max_open_positions}")
     return reasons

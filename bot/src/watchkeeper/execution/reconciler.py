@@ -16,13 +16,13 @@ import msgspec
 
 from watchkeeper.config import BotConfig
 from watchkeeper.domain.alarm import Alarm
-from watchkeeper.domain.model import Fill
+from watchkeeper.domain.model import Fill, Order
 from watchkeeper.execution.stops import Stops
 from watchkeeper.execution.work import Work
 from watchkeeper.journal.store import Journal
 from watchkeeper.reconcile.apply import apply, subject
 from watchkeeper.reconcile.belief import believe, fills_since_ms, look, symbols_of
-from watchkeeper.reconcile.model import Block, Plan, Policy, Question
+from watchkeeper.reconcile.model import Block, Note, Plan, Policy, Question
 from watchkeeper.reconcile.plan import plan
 from watchkeeper.reconcile.protection import protected
 from watchkeeper.venue.protocol import Missing, Snapshot, SymbolRules, Venue, VenueError
@@ -51,16 +51,19 @@ class Status(msgspec.Struct):
     orders_sent: int = 0
     order_errors: int = 0  # order calls that were refused or not confirmed
     blocks: tuple[Block, ...] = ()
+    notes: tuple[Note, ...] = ()
+    foreign: frozenset[str] = frozenset()  # symbols in which others have entries resting (O7)
 
 
 class Reading(msgspec.Struct, frozen=True):
     """What the venue said, and the belief it was asked with: its version, the beginning of the
-    window of trades, and the questions it is to answer."""
+    window of trades, the questions it is to answer, and the orders it is to find out about."""
 
     version: int
     since_ms: int
     questions: frozenset[Question]
     snapshot: Snapshot
+    strangers: tuple[Order, ...] = ()
 
 
 class Reconciler:
@@ -78,6 +81,8 @@ class Reconciler:
         work: what must not be cancelled half-way runs there.
         on_fill: told of each fill that was not known before.
         judged: called after each reading that was judged.
+        halted: why the kill switch is pulled; None while it is not.
+        protect_only: why the journal's file may not be written; ``""`` if it may (A9).
     """
 
     def __init__(
@@ -94,7 +99,11 @@ class Reconciler:
         work: Work,
         on_fill: Callable[[Fill], None],
         judged: Callable[[], None],
+        halted: Callable[[], str | None] = lambda: None,
+        protect_only: str = "",
     ) -> None:
+        self._halted = halted
+        self._protect_only = protect_only
         self.status = status
         self.balance_known = False
         self.protected_by_others: frozenset[str] = frozenset()  # symbols, by stops not of the bot
@@ -124,6 +133,7 @@ class Reconciler:
             patient: wait for every part of a reading.
         """
         reading, questions = first, frozenset[Question]()
+        strangers: tuple[Order, ...] = ()
         done: Plan | None = None
         passes = 0
         for _ in range(MAX_READINGS):
@@ -131,6 +141,7 @@ class Reconciler:
             hurried_ms = 0 if passes and self._cut_short else PATIENCE_MS
             reading = reading or await self.read(
                 questions,
+                strangers,
                 protective=protective or passes > 0,
                 patience_ms=None if patient else hurried_ms,
             )
@@ -140,6 +151,7 @@ class Reconciler:
                 continue
             stuck = done is not None and _shape(result) == _shape(done)
             done, questions, passes = result, result.questions, passes + 1
+            strangers = result.strangers
             # What did not help a moment ago is tried again later, with growing delay.
             if result.converged or stuck or passes == MAX_PASSES:
                 break
@@ -148,6 +160,7 @@ class Reconciler:
     async def read(
         self,
         questions: frozenset[Question],
+        strangers: tuple[Order, ...] = (),
         *,
         protective: bool,
         patience_ms: int | None = PATIENCE_MS,
@@ -155,7 +168,8 @@ class Reconciler:
         """What the venue says now, beside what was believed when it was asked. See
         :meth:`Venue.snapshot` for the arguments."""
         since_ms = fills_since_ms(self._journal, self._venue.now_ms(), questions)
-        version, belief = self._journal.version, believe(self._journal, since_ms, questions)
+        version = self._journal.version
+        belief = believe(self._journal, since_ms, questions, strangers)
         snapshot = await look(
             self._venue,
             belief,
@@ -163,7 +177,7 @@ class Reconciler:
             protective=protective,
             patience_ms=patience_ms,
         )
-        return Reading(version, since_ms, questions, snapshot)
+        return Reading(version, since_ms, questions, snapshot, strangers)
 
     async def judge(self, reading: Reading) -> Plan | None:
         """Plan and carry out. None: read again. Something was booked since the reading began,
@@ -172,11 +186,22 @@ class Reconciler:
             now_ms, snapshot = self._venue.now_ms(), reading.snapshot
             venue = self._config.venue
             old = now_ms - snapshot.taken_ms > venue.request_timeout_ms + venue.recv_window_ms
+            if old:
+                why = {"taken_ms": snapshot.taken_ms}
+                self._journal.record_decision(now_ms, "A11", venue.id, "read again", why)
             if old or self._journal.version != reading.version:
                 return None
             if snapshot.account:
                 self._journal.bind_account(snapshot.account)  # refuses another one
-            belief = believe(self._journal, reading.since_ms, reading.questions)
+            belief = believe(
+                self._journal,
+                reading.since_ms,
+                reading.questions,
+                reading.strangers,
+                running=bool(self.status.last_reconciled_ms),
+                halted=self._halted() or "",
+                protect_only=self._protect_only,
+            )
             rules = self._rules(symbols_of(belief, snapshot))
             # What it does not show was missing when it was taken, however late it is judged.
             result = plan(
@@ -188,7 +213,12 @@ class Reconciler:
                 self._log.info(
                     "reconcile", row=action.row, action=type(action).__name__, why=action.why
                 )
-            known_blocks = self.status.blocks
+            for block in result.blocks:
+                if block not in self.status.blocks:
+                    self._log.info(
+                        "entries_wait", row=block.row, symbol=block.symbol, why=block.reason
+                    )
+            known_blocks, known_notes = self.status.blocks, self.status.notes
             self._note(snapshot, result)
             if not result.converged:
                 self.status.reconciled = False  # entries wait while it is carried out, too
@@ -200,6 +230,7 @@ class Reconciler:
                 self._on_fill,
                 now_ms=now_ms,
                 known_blocks=known_blocks,
+                known_notes=known_notes,
             )
             if not isinstance(snapshot.fills, Missing):
                 self._journal.note_trades_read(snapshot.taken_ms)
@@ -207,7 +238,8 @@ class Reconciler:
             return result
 
     def _note(self, snapshot: Snapshot, done: Plan) -> None:
-        self.status.blocks = done.blocks
+        self.status.blocks, self.status.notes = done.blocks, done.notes
+        self.status.foreign = done.foreign
         self._cut_short = snapshot.cut_short
         self.balance_known = not isinstance(snapshot.balances, Missing)
         if isinstance(snapshot.positions, Missing) or isinstance(snapshot.stops, Missing):

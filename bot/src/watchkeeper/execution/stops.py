@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from watchkeeper.domain.alarm import Alarm
-from watchkeeper.domain.model import ZERO, Order, OrderKind, OrderState, OrderType, Position
+from watchkeeper.domain.model import (
+    ZERO,
+    Order,
+    OrderKind,
+    OrderState,
+    OrderType,
+    Position,
+    Standing,
+)
 from watchkeeper.journal.store import Journal
-from watchkeeper.reconcile.protection import tighter
+from watchkeeper.reconcile.protection import tighter, would_fire
 from watchkeeper.venue.protocol import (
     ClockOff,
     DuplicateClientId,
@@ -92,6 +100,7 @@ class Stops:
             return False
         except OrderRejected as error:
             self._reject(order, str(error))
+            self._refused(order, error)
             self._alarm(
                 "order-rejected",
                 f"the venue refused the stop of {order.symbol}: {error}",
@@ -125,6 +134,7 @@ class Stops:
         (O14); or it has filled something.
         """
         self._fence()
+        self._journal.note_cancel(order.client_id, self._venue.now_ms())
         try:
             async with asyncio.timeout(ANSWER_S):
                 await self._venue.cancel_order(order)
@@ -142,7 +152,9 @@ class Stops:
             return False
         if isinstance(news, NotFound):
             return False
-        self._journal.advance_order(news)
+        with self._journal.transaction():
+            self._journal.note_cancel(order.client_id, 0)
+            self._journal.advance_order(news)
         self._log.info(
             "order_cancelled", client_id=order.client_id, symbol=order.symbol, state=news.state
         )
@@ -297,6 +309,28 @@ class Stops:
             )
             return
         await self.close(position, f"its stop {stop_price} was already through the market")
+
+    def _refused(self, order: Order, error: OrderRejected) -> None:
+        """From now on it is watched in software, or left: what the policy says (S14)."""
+        now_ms = self._venue.now_ms()
+        with self._journal.transaction():
+            self._journal.stand(Standing("S14", order.symbol, now_ms, str(error)))
+            self._journal.record_decision(
+                now_ms, "S14", order.client_id, "refused", {"code": error.code, "why": str(error)}
+            )
+
+    async def watch(self, position: Position, mark: Decimal) -> bool:
+        """Do what a stop that the venue refuses would do: leave the position where the price has
+        passed it (S14). True: it is being left."""
+        price = position.stop_price
+        seen = msgspec.structs.replace(position, mark_price=mark)
+        if price is None or not would_fire(seen, price):
+            return False
+        self._journal.record_decision(
+            self._venue.now_ms(), "S14", position.symbol, "fired", {"mark": mark, "stop": price}
+        )
+        await self.close(position, f"its refused stop {price} is passed at {mark}")
+        return True
 
     def _journal_placed(self, placed: Order) -> bool:
         """Book what came of a stop that was sent. True: it rests."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from watchkeeper.domain.model import Balance, Fill, Order, Position
+from watchkeeper.domain.model import Balance, Fill, Order, Position, Standing
 from watchkeeper.journal.sqlite import open_database
 
 T = TypeVar("T")
@@ -17,6 +17,7 @@ _ORDER = msgspec.json.Decoder(Order)
 _FILL = msgspec.json.Decoder(Fill)
 _POSITION = msgspec.json.Decoder(Position)
 _BALANCE = msgspec.json.Decoder(Balance)
+_STANDING = msgspec.json.Decoder(tuple[Standing, ...])
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -55,6 +56,11 @@ class JournalReader:
     def epoch(self) -> int:
         """Fencing token of the last holder of the lease; 0 in a new journal."""
         return int(self._get("epoch") or 0)
+
+    @property
+    def first_epoch(self) -> int:
+        """The first epoch that this journal gave out; 0 if that is not known."""
+        return int(self._get("first_epoch") or 0)
 
     @property
     def account(self) -> str:
@@ -121,6 +127,10 @@ class JournalReader:
 
     def balances(self) -> tuple[Balance, ...]:
         return self._all(_BALANCE, "SELECT body FROM balances ORDER BY asset")
+
+    def standing(self) -> tuple[Standing, ...]:
+        """What the last plan left standing: exempt states and lasting blocks."""
+        return _STANDING.decode(self._get("standing") or "[]")
 
     # decisions
 

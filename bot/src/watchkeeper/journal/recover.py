@@ -15,6 +15,7 @@ from watchkeeper.domain.alarm import Alarm
 from watchkeeper.journal.reader import read_journal
 from watchkeeper.journal.sqlite import DatabaseError, corrupt, set_aside
 from watchkeeper.journal.store import MEMORY, Journal, in_memory
+from watchkeeper.watch.clock import now_ms
 
 
 def open_journal(path: Path, *, bot: str, alarm: Alarm) -> Journal:
@@ -34,7 +35,10 @@ def open_journal(path: Path, *, bot: str, alarm: Alarm) -> Journal:
             f"the journal was damaged ({error}); set aside as {aside.name}, rebuilt from the venue",
             row="A8",
         )
-        return Journal(path, bot=bot)
+        journal = Journal(path, bot=bot)
+        why = {"error": str(error), "set_aside": aside.name}
+        journal.record_decision(now_ms(), "A8", path.name, "set aside", why)
+        return journal
 
 
 def remember(path: Path, *, bot: str) -> Journal:

@@ -28,6 +28,10 @@ class ForeignDatabase(DatabaseError):
     """It is sound, and somebody else's: waiting does not help, a person has to act."""
 
 
+class NewerDatabase(ForeignDatabase):
+    """Only newer releases may write it (A9)."""
+
+
 def assert_safe_sqlite(version: str | None = None) -> None:
     """Refuse a SQLite older than :data:`MINIMUM_SQLITE`.
 

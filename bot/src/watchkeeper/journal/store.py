@@ -18,9 +18,18 @@ import msgspec
 
 from watchkeeper.domain.client_id import ClientId
 from watchkeeper.domain.ledger import another, apply_execution, execution, merge, signed
-from watchkeeper.domain.model import ZERO, Balance, Fill, Order, OrderKind, OrderState, Position
+from watchkeeper.domain.model import (
+    ZERO,
+    Balance,
+    Fill,
+    Order,
+    OrderKind,
+    OrderState,
+    Position,
+    Standing,
+)
 from watchkeeper.journal.reader import JournalReader
-from watchkeeper.journal.sqlite import DatabaseError, ForeignDatabase, open_database
+from watchkeeper.journal.sqlite import DatabaseError, ForeignDatabase, NewerDatabase, open_database
 
 SCHEMA_VERSION = 1
 MIN_WRITER = 1  # the oldest schema whose code may still write this file (row A9)
@@ -100,7 +109,7 @@ class Journal(JournalReader):
     full, or somebody holds the lock. Then nothing of it was written.
 
     Raises:
-        ForeignDatabase: it belongs to another bot, or may be written by newer releases only.
+        ForeignDatabase: it belongs to another bot; NewerDatabase: newer releases only may write it.
         DatabaseError: the file is no journal, corrupt, or cannot be opened.
     """
 
@@ -189,7 +198,7 @@ class Journal(JournalReader):
             raise ForeignDatabase(f"{self.path}: belongs to bot {self.bot!r}, not to {bot!r}")
         needed = int(self._get("min_writer") or 0)
         if needed > SCHEMA_VERSION:
-            raise ForeignDatabase(
+            raise NewerDatabase(
                 f"{self.path}: may be written by schema {needed} or newer, "
                 f"this release knows {SCHEMA_VERSION}"
             )
@@ -207,6 +216,8 @@ class Journal(JournalReader):
         """
         with self.transaction():
             epoch = max(self.epoch + 1, *(number + 1 for number in seen), int(time.time()))
+            if not self.epoch:
+                self._set("first_epoch", epoch)
             self._set("epoch", epoch)
             self._set("sequence", 0)
         return epoch
@@ -298,6 +309,13 @@ class Journal(JournalReader):
                 self._write_position(merged.symbol, position)
             return merged
 
+    def note_cancel(self, client_id: str, time_ms: int) -> None:
+        """A cancel goes out at ``time_ms``; 0: how it ended is known (O14)."""
+        with self.transaction():
+            known = self.order(client_id)
+            if known is not None and known.cancel_ms != time_ms:
+                self._write_order(msgspec.structs.replace(known, cancel_ms=time_ms))
+
     # fills
 
     def record_fill(self, fill: Fill) -> bool:
@@ -342,6 +360,23 @@ class Journal(JournalReader):
                 self._db.execute(
                     "INSERT INTO balances VALUES (?, ?)", (balance.asset, encode(balance))
                 )
+
+    def save_standing(self, standing: Iterable[Standing]) -> None:
+        """Replace what stands. Costs nothing when it is the same."""
+        kept = tuple(standing)
+        if kept != self.standing():
+            with self.transaction():
+                self._set("standing", encode(kept))
+
+    def stand(self, new: Standing) -> None:
+        """Add one; it keeps its beginning if it stands already."""
+        known = self.standing()
+        if not any((s.row, s.symbol) == (new.row, new.symbol) for s in known):
+            self.save_standing((*known, new))
+
+    def end_standing(self, row: str, symbol: str) -> None:
+        """Take one away."""
+        self.save_standing(s for s in self.standing() if (s.row, s.symbol) != (row, symbol))
 
     # decisions
 

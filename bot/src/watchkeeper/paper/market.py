@@ -283,8 +283,11 @@ class Candles:
 
     def add(
         self, symbol: str, price: Decimal, volume: Decimal, now_ms: int
-    ) -> tuple[str, int, list[Decimal]]:
-        """Take a trade; returns symbol, start and values of the candle it belongs to."""
+    ) -> list[tuple[str, int, list[Decimal]]]:
+        """Take a trade; returns symbol, start and values of each candle that it changed.
+
+        Minutes without a trade have a candle, too: the last price, and no volume.
+        """
         rows = self._rows.setdefault(symbol, {})
         minute = now_ms // 60_000 * 60_000
         row = rows.get(minute)
@@ -293,11 +296,18 @@ class Candles:
             row[2] = min(row[2], price)
             row[3] = price
             row[4] += volume
-            return symbol, minute, row
-        row = rows[minute] = [price, price, price, price, volume]
+            return [(symbol, minute, row)]
+        changed = []
+        newest = next(reversed(rows), minute)
+        for quiet in range(max(newest, minute - self._keep * 60_000) + 60_000, minute, 60_000):
+            close = rows[newest][3]
+            rows[quiet] = [close, close, close, close, Decimal(0)]
+            changed.append((symbol, quiet, rows[quiet]))
+        rows[minute] = [price, price, price, price, volume]
+        changed.append((symbol, minute, rows[minute]))
         while len(rows) > self._keep:
             del rows[next(iter(rows))]
-        return symbol, minute, row
+        return changed
 
     def series(self, symbol: str, interval_ms: int) -> dict[int, list[Decimal]]:
         """Candles of ``interval_ms`` by their start, oldest first."""

@@ -239,7 +239,7 @@ class Venue:
             quantity = max(tick.volume, self.engine.rules[tick.symbol].min_quantity)
             last.append(PublicTrade(tick.quote.update_id, tick.quote.last, quantity, now, fell))
             self.engine.tick(tick.symbol, tick.quote)
-            candles.append(self.candles.add(tick.symbol, tick.quote.last, tick.volume, now))
+            candles += self.candles.add(tick.symbol, tick.quote.last, tick.volume, now)
         self.log(head, with_market=True, candles=candles)
         for listener in self.on_tick:
             for tick in ticks:

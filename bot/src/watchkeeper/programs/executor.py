@@ -16,7 +16,7 @@ from watchkeeper.config import API_KEY, API_SECRET, ConfigError
 from watchkeeper.execution.executor import Executor, Surroundings
 from watchkeeper.journal.reader import read_journal
 from watchkeeper.journal.recover import open_journal, prove_writable, remember
-from watchkeeper.journal.sqlite import DatabaseError, ForeignDatabase, corrupt
+from watchkeeper.journal.sqlite import DatabaseError, ForeignDatabase, NewerDatabase, corrupt
 from watchkeeper.journal.store import Journal, in_memory
 from watchkeeper.lease.host_lock import HostLock
 from watchkeeper.market.client import LatestTicks
@@ -183,12 +183,13 @@ class _Trader:
         self._lock = lock
         self._epoch = 0
         self._trouble = ""  # what is wrong with the journal's file
+        self._protect_only = ""  # why this release may not write it (A9)
 
     async def run(self, account: str, key: str, handed_over: bool) -> None:
         """Until told to stop.
 
         Raises:
-            ConfigError: the journal belongs to another bot or account, or to a newer release.
+            ConfigError: the journal belongs to another bot or account.
             LockLost: see :meth:`Executor.run`.
         """
         try:
@@ -213,6 +214,11 @@ class _Trader:
         for _ in range(OPEN_ATTEMPTS):
             try:
                 return open_journal(paths.journal, bot=context.config.name, alarm=self._alarm)
+            except NewerDatabase as error:
+                # Rolled back too far: what it knows is worth reading, and positions are guarded.
+                self._protect_only = self._trouble = str(error)
+                context.log.error("journal_newer", error=self._trouble)
+                return remember(paths.journal, bot=context.config.name)
             except ForeignDatabase:
                 raise
             except DatabaseError as error:
@@ -239,6 +245,7 @@ class _Trader:
             ),
             log=context.log,
             alarm=self._alarm,
+            protect_only=self._protect_only,
         )
         drain_s = DRAIN_S
         try:

@@ -19,6 +19,7 @@ from watchkeeper.reconcile.model import (
     CancelOrder,
     CloseAtMarket,
     ForgetPosition,
+    Note,
     PlaceStop,
     Plan,
     RaiseAlert,
@@ -51,6 +52,7 @@ async def apply(
     *,
     now_ms: int,
     known_blocks: Collection[Block] = (),
+    known_notes: Collection[Note] = (),
 ) -> None:
     """Belief first, in one commit with the decision log; then stops, closes, cancels, alerts.
 
@@ -66,6 +68,7 @@ async def apply(
         on_fill: told of each fill that was not known before.
         now_ms: venue time, of the decisions.
         known_blocks: those of the pass before; they are not logged again.
+        known_notes: as ``known_blocks``.
     """
     with journal.transaction():
         for action in plan.actions:
@@ -79,23 +82,23 @@ async def apply(
             journal.record_decision(
                 now_ms, block.row, block.symbol, "Block", {"reason": block.reason}
             )
+        for note in plan.notes:
+            if note not in known_notes:
+                journal.record_decision(now_ms, note.row, note.subject, "Note", {})
+        journal.save_standing(plan.standing)
     for action in plan.actions:
         if isinstance(action, BookFill):
             on_fill(action.fill)
     before_stops = [a for a in plan.actions if isinstance(a, CancelOrder) and a.row == "S8"]
     await asyncio.gather(*(stops.cancel(a.order) for a in before_stops))
+    # P17: reduced first, or a stop would come too late.
+    await asyncio.gather(*(_close(stops, a) for a in _closes(plan) if a.row == "P17"))
     placing = [a for a in plan.actions if isinstance(a, PlaceStop)]
     rest = await asyncio.gather(
         *(stops.place(a.position, a.stop_price, a.client_id) for a in placing)
     )
     bare = {a.position.symbol for a, rests in zip(placing, rest, strict=True) if not rests}
-    await asyncio.gather(
-        *(
-            stops.close(a.position, a.why, client_id=a.client_id)
-            for a in plan.actions
-            if isinstance(a, CloseAtMarket)
-        )
-    )
+    await asyncio.gather(*(_close(stops, a) for a in _closes(plan) if a.row != "P17"))
     await asyncio.gather(
         *(
             stops.cancel(a.order)
@@ -112,6 +115,14 @@ async def apply(
                 # By these two names repeated alerts about one thing are told from others.
                 **{"client_id" if decode(action.subject) else "symbol": action.subject},
             )
+
+
+def _closes(plan: Plan) -> list[CloseAtMarket]:
+    return [a for a in plan.actions if isinstance(a, CloseAtMarket)]
+
+
+async def _close(stops: StopKeeper, action: CloseAtMarket) -> None:
+    await stops.close(action.position, action.why, client_id=action.client_id)
 
 
 def _believe(action: Action, journal: Journal) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from watchkeeper.domain.model import Order
+from decimal import Decimal
+
+from watchkeeper.domain.model import ZERO, Order
 from watchkeeper.journal.reader import JournalReader
 from watchkeeper.reconcile.model import Belief, Question
 from watchkeeper.venue.protocol import Missing, Snapshot, Venue
@@ -15,13 +17,25 @@ MAX_QUESTIONS = 40  # orders asked for one by one in a pass
 
 
 def believe(
-    journal: JournalReader, since_ms: int, questions: frozenset[Question] = frozenset()
+    journal: JournalReader,
+    since_ms: int,
+    questions: frozenset[Question] = frozenset(),
+    strangers: tuple[Order, ...] = (),
+    *,
+    running: bool = False,
+    halted: str = "",
+    protect_only: str = "",
 ) -> Belief:
     """The journal's belief, with what explains the fills of a snapshot that begins at ``since_ms``.
 
-    ``questions`` are those that the snapshot is to answer.
+    ``questions`` are those that the snapshot is to answer, ``strangers`` the orders that it is to
+    find out about; the others as in :class:`Belief`.
     """
     trades = journal.fills_since(since_ms)
+    booked: dict[tuple[str, str], Decimal] = {}
+    for fill in trades:
+        key = fill.symbol, fill.venue_order_id
+        booked[key] = booked.get(key, ZERO) + fill.quantity
     return Belief(
         bot=journal.bot,
         account=journal.account,
@@ -31,19 +45,30 @@ def believe(
         trades=frozenset((f.symbol, f.trade_id) for f in trades),
         fills_since_ms=since_ms,
         questions=questions,
+        strangers=strangers,
+        booked=booked,
+        standing=journal.standing(),
+        first_epoch=journal.first_epoch,
+        running=running,
+        halted=halted,
+        protect_only=protect_only,
     )
 
 
 def fills_since_ms(
     journal: JournalReader, now_ms: int, questions: frozenset[Question] = frozenset()
 ) -> int:
-    """Where the window of trades begins: wide enough to explain what is in question (P5)."""
+    """Where the window of trades begins: wide enough to explain what is in question (P3, P5), and
+    to hold the trades of orders that nothing is heard of yet (O19)."""
     read_ms = journal.trades_read_ms
     since_ms = read_ms - OVERLAP_MS if read_ms else now_ms - WINDOW_MS
+    for order in journal.orders():
+        if order.state.is_unconfirmed:
+            since_ms = min(since_ms, order.created_ms - OVERLAP_MS)
     for question in questions:
         position = journal.position(question.symbol)
-        if position is not None:
-            since_ms = min(since_ms, position.entry_ms - OVERLAP_MS)
+        begun_ms = now_ms - WINDOW_MS if position is None else position.entry_ms - OVERLAP_MS
+        since_ms = min(since_ms, begun_ms)
     return max(since_ms, 0)
 
 
@@ -60,9 +85,14 @@ async def look(
     ``protective``: may use what of the rate budget is kept for protection. ``patience_ms``: how
     long protection waits for the parts that it does not need, see :meth:`Venue.snapshot`.
     """
-    asked = (*symbols, *belief.positions, *(o.symbol for o in belief.orders))
+    asked = (
+        *symbols,
+        *belief.positions,
+        *(o.symbol for o in belief.orders),
+        *(q.symbol for q in belief.questions),
+    )
     return await venue.snapshot(
-        lookups=order_questions(belief, venue.now_ms()),
+        lookups=(*order_questions(belief, venue.now_ms()), *belief.strangers),
         fills_since_ms=belief.fills_since_ms,
         fill_symbols=tuple(dict.fromkeys(asked)),
         protective=protective,

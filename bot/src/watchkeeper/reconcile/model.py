@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import msgspec
 
-from watchkeeper.config import BotConfig, ProtectionConfig
-from watchkeeper.domain.model import Fill, Order, Position
+from watchkeeper.config import BotConfig, PolicyConfig, ProtectionConfig
+from watchkeeper.domain.model import Fill, Order, Position, Standing
 from watchkeeper.venue.protocol import SymbolRules
 
 
@@ -27,7 +27,12 @@ class Belief(msgspec.Struct, frozen=True, kw_only=True):
     """What the journal says. Positions are keyed by symbol (one-way mode).
 
     ``closed`` are orders that ended within the fills' window, by symbol and venue id: they explain
-    fills. ``questions`` are those of the plan before, which this reading is to answer.
+    fills. ``booked`` is what of each order, by symbol and venue id, is booked of the fills within
+    the window. ``questions`` are those of the plan before, which this reading is to answer;
+    ``strangers`` are orders, known by venue id alone, whose authors it was to find out.
+    ``first_epoch`` is the first one that this journal gave out; 0 if none. ``running``: this
+    process has reconciled before. ``halted``: why the kill switch is pulled, ``""`` if it is not.
+    ``protect_only``: why the journal's file may not be written by this release (A9).
     """
 
     bot: str
@@ -38,20 +43,33 @@ class Belief(msgspec.Struct, frozen=True, kw_only=True):
     trades: frozenset[tuple[str, str]] = frozenset()  # (symbol, trade id) already booked
     fills_since_ms: int = 0  # where the snapshot's window of fills begins
     questions: frozenset[Question] = frozenset()
+    strangers: tuple[Order, ...] = ()
+    booked: dict[tuple[str, str], Decimal] = {}
+    standing: tuple[Standing, ...] = ()
+    first_epoch: int = 0
+    running: bool = False
+    halted: str = ""
+    protect_only: str = ""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator decides about the rows that say "by policy", and the venue's own rules."""
 
     protection: ProtectionConfig = ProtectionConfig()
+    rows: PolicyConfig = PolicyConfig()
+    venue: str = "the venue"
     unknown_deadline_ms: int = 600_000
     recv_window_ms: int = 5000
+    max_clock_offset_ms: int = 500
     rules: dict[str, SymbolRules] = {}
 
     @classmethod
     def from_config(cls, config: BotConfig, rules: dict[str, SymbolRules]) -> Policy:
         return cls(
             protection=config.protection,
+            rows=config.policy,
+            venue=config.venue.id,
+            max_clock_offset_ms=config.clock.max_offset_ms,
             unknown_deadline_ms=config.reconcile.unknown_deadline_ms,
             recv_window_ms=config.venue.recv_window_ms,
             rules=rules,
@@ -91,7 +109,7 @@ class SavePosition(_Action, frozen=True, kw_only=True):
 
 
 class ForgetPosition(_Action, frozen=True, kw_only=True):
-    """The venue is flat. ``inferred``: no trade told the exit's price (P5)."""
+    """The venue is flat, but for dust. ``inferred``: no trade told the exit's price (P5)."""
 
     symbol: str
     exit_price: Decimal | None
@@ -111,9 +129,9 @@ class CancelOrder(_Action, frozen=True, kw_only=True):
 
 
 class CloseAtMarket(_Action, frozen=True, kw_only=True):
-    """Leave a position reduce-only: its stop can no longer rest, or its exit never arrived.
+    """Leave a position, or the part of it that ``position`` has as its quantity, reduce-only.
 
-    ``client_id`` is set when that exit is sent again.
+    ``client_id`` is set when an exit that never arrived is sent again.
     """
 
     position: Position
@@ -158,13 +176,18 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to do, in order. Blocks hold until the next pass; notes explain.
 
-    ``questions`` ask for another reading before anything is done about their symbols.
+    ``questions`` ask for another reading before anything is done about their symbols, and
+    ``strangers`` are orders to be asked for with it. ``standing`` lasts until a plan leaves it
+    out. ``foreign`` are symbols in which orders of another hand could open something (O7).
     """
 
     actions: tuple[Action, ...] = ()
     blocks: tuple[Block, ...] = ()
     notes: tuple[Note, ...] = ()
     questions: frozenset[Question] = frozenset()
+    strangers: tuple[Order, ...] = ()
+    standing: tuple[Standing, ...] = ()
+    foreign: frozenset[str] = frozenset()
 
     @property
     def converged(self) -> bool:

@@ -16,7 +16,7 @@ import structlog
 from watchkeeper.domain.model import ZERO, Fill, Order, OrderState, Position, Tick
 from watchkeeper.venue import backoff, symbols, wire
 from watchkeeper.venue.clock import RoundTrip, fastest
-from watchkeeper.venue.errors import NO_SUCH_ORDER, Reply, classify
+from watchkeeper.venue.errors import NO_SUCH_ORDER, Reply, cause_of, classify
 from watchkeeper.venue.pacing import Budget, Pacer
 from watchkeeper.venue.protocol import (
     ClockOff,
@@ -49,6 +49,7 @@ _READ_ATTEMPTS = 3
 _CLOCK_TRIPS = 3
 _CLOCK_FAST_MS = 60  # a trip this fast is exact to 30 ms, a tenth of what would matter
 _REFRESH_S = 3600  # rules of symbols
+_MODE_KEPT_S = 600  # one-way or hedge mode
 _TRADES_PER_PAGE = 1000
 _TRADES_WINDOW_MS = 7 * 86_400_000 - 1  # the venue refuses longer spans
 _TRADES_KEPT_MS = 89 * 86_400_000  # it forgets trades after three months
@@ -81,6 +82,8 @@ class BinanceUsdm:
         self._round_trip_ms = 0.0
         self._account = ""
         self._symbols = symbols.Symbols()
+        self._hedged: bool | None = None
+        self._mode_read_at = 0.0
         self._refreshing: asyncio.Task[None] | None = None
         self._request_id = 0
         budget = Budget(
@@ -232,11 +235,18 @@ class BinanceUsdm:
         )
         needed, others = await _needed_first(
             [positions, stops],
-            [balances(), orders, fills(), *(self._lookup(o, protective) for o in lookups)],
+            [
+                balances(),
+                orders,
+                fills(),
+                self._hedge_mode(protective),
+                *(self._lookup(o, protective) for o in lookups),
+            ],
             patience_ms,
         )
         found: dict[str, Any] = {
-            order.client_id: answer for order, answer in zip(lookups, others[3:], strict=True)
+            order.client_id or order.venue_id: answer
+            for order, answer in zip(lookups, others[4:], strict=True)
         }
         return Snapshot(
             taken_ms=taken_ms,
@@ -247,7 +257,21 @@ class BinanceUsdm:
             stops=needed[1],
             fills=others[2],
             lookups=found,
+            hedged=None if isinstance(others[3], Missing) else others[3],
+            clock_offset_ms=self._offset_ms,
         )
+
+    async def _hedge_mode(self, protective: bool) -> bool:
+        """Whether the account is in hedge mode (P12). It weighs 30 and changes by hand only: asked
+        at start and every ten minutes, and at once while it is."""
+        now = time.monotonic()
+        if self._hedged is not False or now - self._mode_read_at >= _MODE_KEPT_S:
+            answer = await self._read(
+                "fapiPrivateGetPositionSideDual", weight=30, protective=protective
+            )
+            self._hedged = wire.read(wire.hedge_mode, answer, "positionSide")
+            self._mode_read_at = now
+        return self._hedged
 
     async def exposure(
         self,
@@ -305,9 +329,9 @@ class BinanceUsdm:
         try:
             row = await self._read(method, request, weight=1, protective=protective)
         except VenueError as error:
-            if error.code == NO_SUCH_ORDER:
-                return NotFound()
-            raise
+            if error.code != NO_SUCH_ORDER:
+                raise
+            return await self._elsewhere(order, protective) if order.conditional else NotFound()
         if not order.conditional:
             return wire.read(lambda r: wire.order(r, names), row, "order")
         algo = wire.read(lambda r: wire.algo_order(r, names), row, "algoOrder")
@@ -315,6 +339,19 @@ class BinanceUsdm:
         if not actual_id:
             return algo
         return await self._triggered(algo, actual_id, protective)
+
+    async def _elsewhere(self, order: Order, protective: bool) -> Order | NotFound:
+        """A conditional order that its own list does not know, on the regular one (S11)."""
+        if not order.client_id:
+            return NotFound()
+        request = wire.reference(msgspec.structs.replace(order, conditional=False), self._symbols)
+        try:
+            row = await self._read("fapiPrivateGetOrder", request, weight=1, protective=protective)
+        except VenueError as error:
+            if error.code != NO_SUCH_ORDER:
+                raise
+            return NotFound()
+        return wire.read(lambda r: wire.order(r, self._symbols), row, "order")
 
     async def _triggered(self, algo: Order, actual_id: str, protective: bool) -> Order:
         """A conditional order with the fate of the regular one that it became."""
@@ -579,7 +616,7 @@ async def _or_missing(part: Awaitable[T]) -> T | Missing:
     try:
         return await part
     except VenueError as error:
-        return Missing(str(error))
+        return Missing(str(error), cause=cause_of(error))
 
 
 async def _needed_first(

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from watchkeeper.venue.protocol import (
+    Cause,
     ClockOff,
     DuplicateClientId,
     KeyProblem,
@@ -29,6 +30,7 @@ from watchkeeper.venue.protocol import (
 )
 
 NO_SUCH_ORDER = "-2013"
+_MAINTENANCE = ("-1016",)
 
 # How long to keep silent when the answer does not say. The venue counts weight by the minute; a
 # ban starts at two minutes.
@@ -179,7 +181,10 @@ def classify(
     if reply.status >= 500 or row.verdict is Verdict.UNKNOWN:
         # 4xx without a code comes from proxies and firewalls in front of the venue: 408 is
         # documented as a timeout behind them, so even these prove nothing about an order.
-        return OutcomeUnknown(said, code=code) if writing else VenueUnavailable(said, code=code)
+        if writing:
+            return OutcomeUnknown(said, code=code)
+        away = code in _MAINTENANCE or (reply.status == 503 and not code)
+        return VenueUnavailable(said, code=code, maintenance=away)
     match row.verdict:
         case Verdict.RATE:
             return RateLimited(said, code=code, until_ms=_silent_until(reply, now_ms))
@@ -195,6 +200,21 @@ def classify(
             return WouldTrigger(said, code=code)
         case _:
             return OrderRejected(said, code=code)
+
+
+def cause_of(error: VenueError) -> Cause:
+    """What follows for the whole bot from an answer that did not come (rows A2 to A5)."""
+    match error:
+        case RateLimited():
+            return Cause.BANNED
+        case KeyProblem():
+            return Cause.KEY
+        case ClockOff():
+            return Cause.CLOCK
+        case VenueUnavailable(maintenance=True):
+            return Cause.MAINTENANCE
+        case _:
+            return Cause.OTHER
 
 
 def _silent_until(reply: Reply, now_ms: int) -> int:

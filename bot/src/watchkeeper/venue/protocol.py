@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from decimal import Decimal
+from enum import StrEnum
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -26,7 +27,11 @@ class VenueError(Exception):
 
 
 class VenueUnavailable(VenueError):
-    """No answer, a 5xx or maintenance. For a read: try again later."""
+    """No answer, a 5xx or maintenance (and the venue says so). For a read: try again later."""
+
+    def __init__(self, message: str, *, code: str = "", maintenance: bool = False) -> None:
+        super().__init__(message, code=code)
+        self.maintenance = maintenance
 
 
 class RateLimited(VenueError):
@@ -68,6 +73,16 @@ class NotSent(OutcomeUnknown):
     """
 
 
+class Cause(StrEnum):
+    """Why nothing was answered, as far as something follows from it (rows A2 to A5)."""
+
+    OTHER = ""
+    MAINTENANCE = "maintenance"
+    BANNED = "banned"
+    CLOCK = "clock"
+    KEY = "key"
+
+
 class Missing(msgspec.Struct, frozen=True):
     """A part of a snapshot that could not be read. It says nothing about what is there.
 
@@ -76,6 +91,7 @@ class Missing(msgspec.Struct, frozen=True):
 
     reason: str
     late: bool = False
+    cause: Cause = Cause.OTHER
 
 
 class NotFound(msgspec.Struct, frozen=True):
@@ -86,8 +102,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What the venue said, all of it read after ``taken_ms`` (venue time, ms).
 
     ``orders`` are the open regular orders, ``stops`` the open conditional ones, of all symbols.
-    ``lookups`` holds one answer for each order that was asked for by client id. ``fills`` are
-    those since ``fills_since_ms`` of every symbol asked for.
+    ``lookups`` holds one answer for each order that was asked for, by its client id, or by the
+    venue's id where no client id is known. ``fills`` are those since ``fills_since_ms`` of every
+    symbol asked for. ``hedged``: the account is in hedge mode (P12); None: not known.
+    ``clock_offset_ms``: venue clock minus host clock (A4).
     """
 
     taken_ms: int
@@ -98,6 +116,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     stops: tuple[Order, ...] | Missing
     fills: tuple[Fill, ...] | Missing
     lookups: dict[str, Order | NotFound | Missing] = {}
+    hedged: bool | None = None
+    clock_offset_ms: int = 0
 
     @property
     def cut_short(self) -> bool:

@@ -62,6 +62,10 @@ _TYPES = {
 }
 
 
+# Source: *Event: Order Update*, "Liquidation and ADL"; delivery settles under the third one.
+_FORCED = ("autoclose-", "adl_autoclose", "settlement_autoclose-")
+
+
 def read(parse: Callable[[Any], T], answer: Any, what: str) -> T:
     """``parse(answer)``, with every way of not understanding it as :class:`Unreadable`."""
     try:
@@ -184,7 +188,13 @@ def order(row: Any, symbols: Symbols) -> Order:
         venue_id=str(row["orderId"]),
         created_ms=int(row.get("time") or 0),
         updated_ms=int(row.get("updateTime") or 0),
+        forced=client_id.startswith(_FORCED),
     )
+
+
+def hedge_mode(row: Any) -> bool:
+    """``GET /fapi/v1/positionSide/dual``."""
+    return _flag(row["dualSidePosition"])
 
 
 def algo_order(row: Any, symbols: Symbols) -> Order:

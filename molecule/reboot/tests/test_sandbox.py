@@ -1,0 +1,101 @@
+"""What a program of ours could do to the host if it were taken over: tried inside each unit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hosttest import Bot, ready
+
+PROBE = Path(__file__).resolve().parents[2] / "shared/sandbox_probe.py"
+ON_HOST = "/usr/local/lib/sandbox_probe.py"
+SECRET = "/etc/watchkeeper/other/trading.env"
+SLOT = "supervisord@alpha-blue.service"
+READY_S = 240.0
+REFUSED = {"EPERM", "EACCES", "EROFS", "ENOENT", "EAFNOSUPPORT"}
+# Exposure by systemd's own count on this distribution, times ten.
+EXPOSURE = {SLOT: 20}
+OTHERS = 16
+
+
+def our_services(host: Any) -> list[str]:
+    """Every service that this repository installed and systemd has loaded."""
+    names = host.check_output(
+        "systemctl list-units --all --plain --no-legend --type=service | cut -d' ' -f1"
+    ).split()
+    shown = host.check_output(f"systemctl show -P FragmentPath {' '.join(names)}").split("\n\n")
+    return [
+        name
+        for name, path in zip(names, shown, strict=True)
+        if path.strip().startswith("/etc/systemd/system/")
+    ]
+
+
+@pytest.fixture(scope="module")
+def host_with_probe(host: Any) -> Iterator[Any]:
+    """The probe on the host, and another bot's secrets for it to find."""
+    host.check_output(f"cat >{ON_HOST} <<'EOF'\n{PROBE.read_text()}\nEOF")
+    host.check_output("useradd --system --no-create-home wk-other")
+    host.check_output(f"install -d -o root -g wk-other -m 0750 $(dirname {SECRET})")
+    host.check_output(f"install -o wk-other -g wk-other -m 0600 /etc/machine-id {SECRET}")
+    yield host
+    host.check_output(f"rm -rf $(dirname {SECRET}) {ON_HOST} && userdel wk-other")
+
+
+def arguments(host: Any) -> str:
+    return f"{ON_HOST} {SECRET} {host.check_output('systemctl show -P MainPID chrony.service')}"
+
+
+def inside(host: Any, unit: str) -> dict[str, Any]:
+    """What the probe says when the unit runs it instead of its program, all else being as it is."""
+    drop_in = f"/run/systemd/system/{unit}.d/zz-probe.conf"
+    lines = ["[Service]", "Type=oneshot", "Restart=no", "RemainAfterExit=no"]
+    lines += ["ExecStartPre=", "ExecStart=", f"ExecStart=/usr/bin/python3 {arguments(host)}"]
+    lines += ["StandardOutput=truncate:/run/wk-probe.json"]
+    settings = "\n".join(lines)
+    was = host.run(f"systemctl is-active {unit}").stdout.strip()
+    host.check_output(f"systemctl stop {unit}")
+    try:
+        host.check_output(
+            f"mkdir -p $(dirname {drop_in}) && cat >{drop_in} <<'EOF'\n{settings}\nEOF"
+        )
+        host.check_output(f"systemctl daemon-reload && systemctl start {unit}")
+        found: dict[str, Any] = json.loads(host.check_output("cat /run/wk-probe.json"))
+        return found
+    finally:
+        host.check_output(f"rm {drop_in} && systemctl daemon-reload")
+        if was == "active":
+            host.check_output(f"systemctl start {unit}")
+
+
+def test_every_attempt_is_real(host_with_probe: Any) -> None:
+    """As root in no sandbox each comes through; the module is no module, which the kernel finds out
+    only after it has asked for permission."""
+    found = json.loads(host_with_probe.check_output(f"python3 {arguments(host_with_probe)}"))
+    host_with_probe.check_output("rm /etc/wk-probe")
+    assert found["uid"] == 0
+    assert found["attempts"].pop("load_module") == "ENOEXEC"
+    assert set(found["attempts"].values()) == {"done"}, found
+
+
+def test_nothing_gets_out_of_any_unit(host_with_probe: Any, alpha: Bot) -> None:
+    units = our_services(host_with_probe)
+    assert {SLOT, "health-check@alpha.service", "wk-clock.service"} <= set(units)
+    for unit in units:
+        found = inside(host_with_probe, unit)
+        print(f"{unit}: {found}")
+        assert found["uid"] != 0, unit
+        assert set(found["attempts"].values()) <= REFUSED, (unit, found)
+    ready(alpha, deadline_s=READY_S)
+
+
+def test_no_unit_is_more_open_than_agreed(host: Any) -> None:
+    for unit in our_services(host):
+        threshold = EXPOSURE.get(unit, OTHERS)
+        told = host.run(f"systemd-analyze security --no-pager --threshold={threshold} {unit}")
+        print(told.stdout.strip().splitlines()[-1])
+        assert told.rc == 0, told.stdout
