@@ -19,6 +19,7 @@ from msgspec import Meta
 from watchkeeper.domain.client_id import BOT_NAME
 
 Positive = Annotated[int, Meta(gt=0)]
+Answer = Literal["halt", "flatten"]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
@@ -64,6 +65,18 @@ class RiskConfig(_Section, frozen=True):
     daily_loss_limit: Decimal = Decimal(500)  # quote currency, realised and unrealised
     check_interval_ms: Positive = 5000
     unprotected_deadline_ms: Positive = 60_000
+    # What follows by itself (T16): "halt" opens nothing more, "flatten" closes everything, too.
+    on_daily_loss: Answer = "flatten"
+    on_unprotected: Answer = "flatten"  # beyond its deadline
+    on_errors: Answer = "flatten"
+    errors_limit: Positive = 20  # failed order calls and restarts of the executor ...
+    errors_window_ms: Positive = 60_000  # ... within this time
+    on_data_lost: Answer = "flatten"  # no market data at all, while the venue answers
+    data_lost_ms: Positive = 300_000
+    on_unreachable: Answer = "flatten"  # at once when it answers again
+    unreachable_ms: Positive = 300_000
+    on_lease_lost: Answer = "halt"  # who holds it elsewhere also holds the positions
+    lease_lost_ms: Positive = 300_000
 
 
 class ProtectionConfig(_Section, frozen=True):
@@ -246,6 +259,8 @@ def _check(config: BotConfig, path: Path) -> None:
     for key in ("stop_distance_pct", "trailing_distance_pct"):
         if getattr(config.protection, key) >= config.protection.underwater_pct:
             refuse(f"protection.{key}", "must be below protection.underwater_pct")
+    if config.risk.data_lost_ms < config.data.max_age_ms:
+        refuse("risk.data_lost_ms", "must not be below data.max_age_ms, from which nothing opens")
     for key in ("reduce_pct", "liquidation_distance_pct"):
         if getattr(config.policy, key) > 100:
             refuse(f"policy.{key}", f"must be at most 100, is {getattr(config.policy, key)}")

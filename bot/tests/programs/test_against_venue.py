@@ -165,6 +165,8 @@ RISK = """
 check_interval_ms = 200
 unprotected_deadline_ms = 6000
 daily_loss_limit = 100
+on_unprotected = "halt"
+on_daily_loss = "halt"
 """
 
 

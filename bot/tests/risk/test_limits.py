@@ -169,13 +169,13 @@ def test_it_alerts_after_five_seconds_and_halts_after_the_deadline(
 ) -> None:
     findings = judge_protection(CONFIG, exposed_for(age_ms), {BTC: Protection.UNPROTECTED})
     assert [f.alert for f in findings] == [AlertId.POSITION_UNPROTECTED] * alerts
-    assert any(f.halts for f in findings) is halts
+    assert any(f.answer for f in findings) is halts
 
 
 def test_under_water_is_told_at_once_and_does_not_halt() -> None:
     (finding,) = judge_protection(CONFIG, exposed_for(90_000), {BTC: Protection.UNDERWATER})
     assert finding.alert is AlertId.POSITION_UNDERWATER_NO_STOP
-    assert not finding.halts
+    assert finding.answer is None
 
 
 @pytest.mark.parametrize("well", [Protection.PROTECTED, Protection.DUST])
@@ -235,7 +235,7 @@ def test_the_limit_counts_realised_and_unrealised(realised: str, halts: bool) ->
     day = Day(0, {(BTC, "1"): Decimal(realised)})
     findings = judge_loss(CONFIG, day, [position()])
     assert [f.alert for f in findings] == [AlertId.RISK_DAILY_LOSS] * halts
-    assert all(f.halts for f in findings)
+    assert all(f.answer == "flatten" for f in findings)
 
 
 def test_what_is_not_known_decides_nothing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import msgspec
@@ -10,7 +12,15 @@ from bot.tests.support.bot_tree import BotTree
 
 from watchkeeper.paths import Paths
 from watchkeeper.watch import latch
-from watchkeeper.watch.latch import LatchError, halt, is_halted, prepare, release
+from watchkeeper.watch.latch import (
+    LatchError,
+    halt,
+    is_halted,
+    prepare,
+    read,
+    release,
+    settle,
+)
 
 
 @pytest.fixture
@@ -106,3 +116,41 @@ def test_a_link_is_not_followed(paths: Paths, tmp_path: Path) -> None:
     paths.halt.symlink_to(target)
     halt(paths, "why", "risk")
     assert not target.exists()
+
+
+def test_a_wish_to_flatten_outlives_other_halts_and_ends_when_it_is_proven(paths: Paths) -> None:
+    halt(paths, "first", "ada")
+    halt(paths, "kill", "bob", flatten=True)
+    halt(paths, "third", "eve")
+    found = read(paths)
+    assert found is not None
+    assert (found.by, found.reason, found.flatten, found.flat_ms) == ("ada", "first", True, 0)
+    settle(paths)
+    found = read(paths)
+    assert found is not None
+    assert (found.halted, found.flatten) == (True, False)
+    assert found.flat_ms > 0
+    release(paths, "ada", "over")
+    assert read(paths) is None
+    halt(paths, "again", "ada")
+    found = read(paths)
+    assert found is not None
+    assert found.flat_ms == 0, "of another halt"
+
+
+def test_either_file_asks_to_flatten(paths: Paths) -> None:
+    halt(paths, "kill", "ada", flatten=True)
+    paths.halt.write_bytes(msgspec.json.encode(latch.Latch(halted=True, by="ada", reason="kill")))
+    found = read(paths)
+    assert found is not None
+    assert found.flatten
+
+
+def test_the_bot_may_halt_in_a_file_that_root_made(paths: Paths) -> None:
+    before = os.umask(0o077)
+    try:
+        halt(paths, "why", "ada")
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (paths.halt, paths.halt_run)}
+    assert modes == {0o660}

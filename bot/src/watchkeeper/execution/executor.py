@@ -328,6 +328,7 @@ class Executor:
     def _work_failed(self, error: BaseException) -> None:
         if isinstance(error, LeaseLost):
             return  # told once, by _watch_lease
+        self.status.order_errors += 1
         self._log.error("work_failed", exc_info=error)
         if isinstance(error, apsw.Error) and not self._journal_failed.done():
             self._journal_failed.set_result(error)
@@ -675,6 +676,7 @@ class Executor:
             # Of what was sent once, something is there already.
             self._entry_unknown(order, error)
             return
+        self.status.order_errors += 1
         state = OrderState.EXPIRED if isinstance(error, NotSent) else OrderState.REJECTED
         self._book(
             msgspec.structs.replace(
@@ -695,6 +697,7 @@ class Executor:
 
     def _entry_unknown(self, order: Order, error: VenueError) -> None:
         """Neither sent again nor taken for rejected (O2, O3)."""
+        self.status.order_errors += 1
         self._log.warning("entry_unknown", client_id=order.client_id, error=str(error))
         # The reason stays with the order: what is waited for after an error is O3.
         unknown = msgspec.structs.replace(order, state=OrderState.UNKNOWN, reject_reason=str(error))
@@ -800,6 +803,7 @@ class Executor:
             "entries_blocked_by": blocked,
             "orders_sent": self.status.orders_sent,
             "venue": msgspec.to_builtins(self._venue.condition),
+            "order_errors": self.status.order_errors,
         }
 
     def _unprotected(self) -> int:

@@ -51,6 +51,7 @@ class Status(msgspec.Struct):
     reconciled: bool = False
     orders_sent: int = 0
     stream_error: str = ""  # why no news of orders arrives; "" while it does
+    order_errors: int = 0  # order calls that were refused or not confirmed
     blocks: tuple[Block, ...] = ()
     notes: tuple[Note, ...] = ()
     foreign: frozenset[str] = frozenset()  # symbols in which others have entries resting (O7)

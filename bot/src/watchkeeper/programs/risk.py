@@ -1,8 +1,9 @@
 """Risk: reads the venue itself, judges it by the promises, and halts when one is broken.
 
-It holds a key of its own process and believes nobody's journal. In this version it sends no
-order: its levers are the HALT latch, which stops entries and leaves protection running, and a word
-to the executor to look for itself.
+It holds a key of its own process and believes nobody's journal. Its levers: a word to the executor
+to look for itself, the HALT latch and, where ``bot.toml`` says so, closing everything (T16). It can
+only reduce or halt. Where the latch asks for a flattening that nobody has proven done, because
+the kill switch was killed or the venue was away, it goes on with it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import msgspec
 from watchkeeper.bus.patient import PatientBus
 from watchkeeper.bus.protocol import COMMANDS, BusError
 from watchkeeper.config import API_KEY, API_SECRET
-from watchkeeper.domain.model import ZERO, Position
+from watchkeeper.domain.model import ZERO, OrderKind, Position
+from watchkeeper.execution.flatten import Flattener, Stand
 from watchkeeper.programs.connecting import DISCONNECTED_AFTER_S, connect
 from watchkeeper.programs.context import Context
 from watchkeeper.risk.limits import (
@@ -33,17 +35,19 @@ from watchkeeper.risk.limits import (
     judge_protection,
     stand_of_all,
 )
+from watchkeeper.risk.signs import Signs, answered, hear_executors, hear_feed, judge_signs
 from watchkeeper.venue.factory import open_venue
 from watchkeeper.venue.protocol import Exposure, Missing, Venue, VenueError
 from watchkeeper.watch.alerts import AlertId
-from watchkeeper.watch.heartbeat import State
-from watchkeeper.watch.latch import LatchError, halt, is_halted, prepare
+from watchkeeper.watch.heartbeat import State, read_beat
+from watchkeeper.watch.latch import LatchError, halt, is_halted, prepare, read, settle
 
 FILLS_EVERY_MS = 30_000  # trades weigh 5 per symbol
 OVERLAP_MS = 60_000  # trades are asked for again this far back: a late one must not be missed
 REPEAT_S = 60.0  # an alert that still holds is raised again …
 REPEAT_HALTED_S = 3600.0  # … and more rarely where the latch has already answered it
 MEASURE_CLOCK_S = 60.0
+FLATTEN_S = 30.0  # then a person is told that it is not flat, and it goes on
 ASK_AGAIN_S = 30.0  # the executor, while a position still has no stop
 
 
@@ -92,11 +96,15 @@ class _Risk:
         self._told: dict[tuple[AlertId, str], float] = {}
         self._answered_at = time.monotonic()
         self._failed = 0
+        self._signs = Signs.good(_monotonic_ms())
+        self._latch_told_ms = -1
 
     async def run(self) -> None:
         while True:
             began = time.monotonic()
             await self.check()
+            self._tell_latch()
+            await self._flatten()
             rest_s = self._context.config.risk.check_interval_ms / 1000
             await asyncio.sleep(max(0.05, rest_s - (time.monotonic() - began)))
 
@@ -113,6 +121,7 @@ class _Risk:
             if isinstance(part, Missing)
         ]
         findings = self._judge(seen, since_ms, now_ms)
+        findings += self._judge_signs(answer=not isinstance(seen.positions, Missing))
         for finding in findings:
             self._act(finding)
         if not missing and self._exposed.since_ms:
@@ -127,6 +136,58 @@ class _Risk:
             if k in current or k[0] is AlertId.VENUE_DISCONNECTED
         }
         self._tell_answer(missing)
+
+    def _judge_signs(self, *, answer: bool) -> list[Finding]:
+        """What heartbeats and the venue's silence tell."""
+        config, beats, at_ms = self._context.config, self._context.paths.heartbeats, _monotonic_ms()
+        signs = answered(self._signs, at_ms) if answer else self._signs
+        signs = hear_feed(signs, read_beat(beats / "feed.json"), at_ms)
+        executors = [b for p in beats.glob("executor*.json") if (b := read_beat(p)) is not None]
+        signs = hear_executors(signs, executors, at_ms, window_ms=config.risk.errors_window_ms)
+        self._signs = signs
+        return judge_signs(config, signs, at_ms)
+
+    async def _flatten(self) -> None:
+        """Close everything if the latch asks for it, for as long as it does."""
+        context, paths = self._context, self._context.paths
+        latch = read(paths)
+        if latch is None or not latch.flatten:
+            return
+        flattener = Flattener(
+            self._venue,
+            bot=paths.bot,
+            kind=OrderKind.CLOSE,
+            recv_window_ms=context.config.venue.recv_window_ms,
+            tell=lambda text: context.log.info("flatten", row="O23", text=text),
+        )
+        try:
+            async with asyncio.timeout(FLATTEN_S):
+                while flattener.progress.stand is not Stand.PROVEN:
+                    wait_s = await flattener.step()
+                    latch = read(paths)
+                    if latch is None or not latch.flatten:
+                        return  # released, or proven by the kill switch
+                    await asyncio.sleep(wait_s)
+            settle(paths)
+        except TimeoutError:
+            left = "; ".join(flattener.progress.remaining) or flattener.progress.problem
+            context.alert(AlertId.KILL_INCOMPLETE, f"not flat yet: {left}")
+        except LatchError as error:
+            context.log.error("settle_failed", error=str(error))
+
+    def _tell_latch(self) -> None:
+        """Somebody else may have pulled the kill switch, and may have told nobody."""
+        latch = read(self._context.paths)
+        if latch is None:
+            self._latch_told_ms = -1
+        elif latch.at_ms != self._latch_told_ms:
+            self._latch_told_ms = latch.at_ms
+            self._context.alert(
+                AlertId.BOT_HALTED,
+                f"halted by {latch.by or 'a damaged latch'}: {latch.reason}"
+                + (", to be flattened" if latch.flatten else ""),
+                by=latch.by,
+            )
 
     def _ask_for_a_pass(self) -> None:
         """The executor may not know: its private stream may be silent, its next pass far."""
@@ -210,14 +271,20 @@ class _Risk:
                 severity=finding.severity,
                 **({"symbol": finding.subject} if finding.subject else {}),
             )
-        if finding.halts and is_halted(context.paths) is None:
-            try:
-                halt(context.paths, finding.summary, "risk")
-            except LatchError as error:
-                context.log.error("halt_failed", error=str(error))
-                context.alert(AlertId.BOT_HALTED, f"HALT could not be written: {error}")
-            else:
-                context.alert(AlertId.BOT_HALTED, f"halted by risk: {finding.summary}", by="risk")
+        if finding.answer is not None:
+            self._answer(finding)
+
+    def _answer(self, finding: Finding) -> None:
+        """Halt, or flatten, once: what a person holds after that is a person's."""
+        context, latch = self._context, read(self._context.paths)
+        flatten = finding.answer == "flatten"
+        if latch is not None and (not flatten or latch.flatten or latch.flat_ms):
+            return
+        try:
+            halt(context.paths, finding.summary, "risk", flatten=flatten)
+        except LatchError as error:
+            context.log.error("halt_failed", error=str(error))
+            context.alert(AlertId.BOT_HALTED, f"HALT could not be written: {error}")
 
     def _tell_answer(self, missing: list[str]) -> None:
         """Whether the venue answers, in the heartbeat and after 30 s as an alert."""
@@ -239,3 +306,7 @@ class _Risk:
         if time.monotonic() - self._answered_at >= DISCONNECTED_AFTER_S and key not in self._told:
             self._told[key] = time.monotonic()
             context.alert(AlertId.VENUE_DISCONNECTED, f"no complete answer: {missing[0]}")
+
+
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
-from watchkeeper.config import BotConfig
+from watchkeeper.config import Answer, BotConfig
 from watchkeeper.domain.model import ZERO, Fill, Order, OrderType, Position
 from watchkeeper.watch.alerts import AlertId, Severity
 
@@ -134,13 +134,13 @@ def unrealised(positions: Iterable[Position]) -> Decimal | None:
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """Something a person must know; ``halts``: the bot must open nothing more."""
+    """Something a person must know. ``answer``: what risk does about it by itself, if anything."""
 
     alert: AlertId
     summary: str
     subject: str = ""  # one alert per subject
     severity: Severity | None = None
-    halts: bool = False
+    answer: Answer | None = None
 
 
 def judge_protection(
@@ -168,7 +168,7 @@ def judge_protection(
                     alert=AlertId.POSITION_UNPROTECTED,
                     summary=f"{symbol} has had no valid stop for {age_ms / 1000:.0f} s",
                     subject=symbol,
-                    halts=halts,
+                    answer=config.risk.on_unprotected if halts else None,
                 )
             )
     return findings
@@ -184,7 +184,7 @@ def judge_loss(config: BotConfig, day: Day | None, positions: Iterable[Position]
             alert=AlertId.RISK_DAILY_LOSS,
             summary=f"lost {-result:.2f} today, risk.daily_loss_limit is "
             f"{config.risk.daily_loss_limit}",
-            halts=True,
+            answer=config.risk.on_daily_loss,
         )
     ]
 

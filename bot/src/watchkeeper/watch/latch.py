@@ -30,7 +30,8 @@ class Latch(msgspec.Struct, frozen=True):
     """Content of either file.
 
     ``flatten``: positions are to be closed, too, and that is not proven done yet. It survives
-    whoever asked for it: risk goes on where the kill switch was killed.
+    whoever asked for it: risk goes on where the kill switch was killed. ``flat_ms``: when it was
+    proven; what is held after that is a person's, and nobody closes it by itself.
     """
 
     halted: bool
@@ -38,6 +39,7 @@ class Latch(msgspec.Struct, frozen=True):
     reason: str = ""
     at_ms: int = 0
     flatten: bool = False
+    flat_ms: int = 0
 
 
 def is_halted(paths: Paths) -> str | None:
@@ -94,7 +96,8 @@ def settle(paths: Paths) -> None:
     """
     before = read(paths)
     if before is not None and before.flatten:
-        _write_both(paths, msgspec.structs.replace(before, flatten=False), need=2)
+        settled = msgspec.structs.replace(before, flatten=False, flat_ms=now_ms())
+        _write_both(paths, settled, need=2)
 
 
 def release(paths: Paths, by: str, reason: str = "") -> None:

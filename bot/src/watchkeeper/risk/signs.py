@@ -1,0 +1,126 @@
+"""Signs that the bot trades blind or not at all: what risk hears of others, and what follows (T16).
+
+Pure: heartbeats and times are passed in. Times are of a clock that does not jump (ms, monotonic):
+a step of the host's clock must not look like an hour without data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from watchkeeper.config import BotConfig
+from watchkeeper.risk.limits import Finding
+from watchkeeper.watch.alerts import AlertId, Severity
+from watchkeeper.watch.heartbeat import Beat, State
+
+_HOLDS_LEASE = frozenset({State.RECONCILING, State.READY, State.DEGRADED, State.HALTED})
+
+
+class Signs(msgspec.Struct, frozen=True, kw_only=True):
+    """When each good sign was last seen. All begin good, at the start of risk.
+
+    ``errors``: when each recent order call of the executor failed, or the executor died.
+    """
+
+    answered_ms: int
+    data_ms: int
+    lease_ms: int
+    newest_data_ms: int = 0  # the venue's timestamp that ``data_ms`` belongs to
+    written_ms: int = 0  # of the executor's heartbeat that was heard last
+    pid: int = 0
+    order_errors: int = 0
+    errors: tuple[int, ...] = ()
+
+    @classmethod
+    def good(cls, at_ms: int) -> Signs:
+        return cls(answered_ms=at_ms, data_ms=at_ms, lease_ms=at_ms)
+
+
+def answered(signs: Signs, at_ms: int) -> Signs:
+    """The venue answered risk's own question."""
+    return msgspec.structs.replace(signs, answered_ms=at_ms)
+
+
+def hear_feed(signs: Signs, beat: Beat | None, at_ms: int) -> Signs:
+    """Data counts when the newest timestamp of the venue moves on; which stream it is of, is not
+    asked: a part that is silent opens nothing (T17)."""
+    streams = beat.progress.get("streams") if beat is not None else None
+    newest = max(streams.values(), default=0) if isinstance(streams, dict) else 0
+    if newest <= signs.newest_data_ms:
+        return signs
+    return msgspec.structs.replace(signs, newest_data_ms=newest, data_ms=at_ms)
+
+
+def hear_executors(signs: Signs, beats: Collection[Beat], at_ms: int, *, window_ms: int) -> Signs:
+    """The lease is held while an executor that took it beats; its failed order calls are counted.
+
+    Args:
+        signs: as they were.
+        beats: of every executor of the bot, spares included.
+        at_ms: now.
+        window_ms: how long an error counts.
+    """
+    errors = [ms for ms in signs.errors if at_ms - ms < window_ms]
+    holders = [b for b in beats if b.state in _HOLDS_LEASE and b.progress.get("epoch")]
+    if not holders:
+        return msgspec.structs.replace(signs, errors=tuple(errors))
+    beat = max(holders, key=lambda b: b.written_ms)
+    total = int(beat.progress.get("order_errors", 0))
+    if beat.pid == signs.pid:
+        errors += [at_ms] * max(0, total - signs.order_errors)
+    elif signs.pid:
+        errors += [at_ms] * (1 + total)  # the one before has ended, however it did
+    return msgspec.structs.replace(
+        signs,
+        lease_ms=at_ms if beat.written_ms > signs.written_ms else signs.lease_ms,
+        written_ms=max(beat.written_ms, signs.written_ms),
+        pid=beat.pid,
+        order_errors=total,
+        errors=tuple(errors),
+    )
+
+
+def judge_signs(config: BotConfig, signs: Signs, at_ms: int) -> list[Finding]:
+    """Each trigger beyond its threshold, with the answer that ``bot.toml`` gives to it."""
+    risk = config.risk
+    found = []
+    if len(signs.errors) >= risk.errors_limit:
+        found.append(
+            Finding(
+                alert=AlertId.BOT_ERROR_RATE,
+                summary=f"{len(signs.errors)} failed order calls and restarts of the executor "
+                f"within {risk.errors_window_ms / 1000:.0f} s",
+                severity=Severity.PAGE,
+                answer=risk.on_errors,
+            )
+        )
+    if config.symbols and at_ms - signs.data_ms >= risk.data_lost_ms:
+        found.append(
+            Finding(
+                alert=AlertId.DATA_STALE,
+                summary=f"no market data for {(at_ms - signs.data_ms) / 1000:.0f} s",
+                severity=Severity.PAGE,
+                answer=risk.on_data_lost,
+            )
+        )
+    if at_ms - signs.answered_ms >= risk.unreachable_ms:
+        found.append(
+            Finding(
+                alert=AlertId.VENUE_DISCONNECTED,
+                summary="the venue has not answered for "
+                f"{(at_ms - signs.answered_ms) / 1000:.0f} s",
+                answer=risk.on_unreachable,
+            )
+        )
+    if at_ms - signs.lease_ms >= risk.lease_lost_ms:
+        found.append(
+            Finding(
+                alert=AlertId.LEASE_CONTENDED,
+                summary="no executor of this bot has held the account's lease for "
+                f"{(at_ms - signs.lease_ms) / 1000:.0f} s",
+                answer=risk.on_lease_lost,
+            )
+        )
+    return found

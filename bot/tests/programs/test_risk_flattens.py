@@ -1,0 +1,199 @@
+"""What risk does by itself (T16): each trigger against a real venue, and what it leaves alone."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bot.tests.programs.test_against_venue import STRATEGY, alert_ids, configure
+from bot.tests.support.beats import write_beat
+from bot.tests.support.bot_tree import BotTree
+from bot.tests.support.paper_venue import PaperVenue
+from bot.tests.support.waiting import eventually
+
+from watchkeeper.domain.client_id import decode
+from watchkeeper.domain.model import OrderKind
+from watchkeeper.watch.clock import now_ms
+from watchkeeper.watch.latch import Latch, halt, is_halted, read
+
+PRICE = 50_000
+NEVER_MS = 3_600_000
+QUIET: dict[str, Any] = {
+    "check_interval_ms": 200,
+    "unprotected_deadline_ms": NEVER_MS,
+    "daily_loss_limit": 1000,
+    "data_lost_ms": NEVER_MS,
+    "unreachable_ms": NEVER_MS,
+    "lease_lost_ms": NEVER_MS,
+}
+_aliases = (f"RISK{number:04}" for number in itertools.count(1))
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PaperVenue]:
+    with PaperVenue(tmp_path_factory.mktemp("still"), account=None) as venue:
+        yield venue
+
+
+class Guarded:
+    """A bot of which only risk runs, with a protected position of 0.1 BTC."""
+
+    def __init__(self, tree: BotTree, venue: PaperVenue) -> None:
+        self.tree = tree
+        self.venue = venue
+        self.alias = next(_aliases)
+        venue.admin.clear_faults()
+        venue.admin.price(PRICE, mark=PRICE)
+        venue.admin.open_account(self.alias)
+
+    def start(self, **risk: Any) -> None:
+        lines = [f"{k} = {v!r}".replace("'", '"') for k, v in (QUIET | risk).items()]
+        extra = "\n".join([STRATEGY, "[risk]", *lines, ""])
+        configure(self.tree, self.venue, extra, alias=self.alias)
+        text = self.tree.paths.config.read_text()
+        text = text.replace("[venue]\n", "[venue]\nrecv_window_ms = 1000\n")
+        self.tree.paths.config.write_text(text.replace("max_age_ms = 60000", "max_age_ms = 1000"))
+        self.tree.start("risk")
+        self.tree.wait_state("risk", "READY")
+
+    def enter(self, *, stop: bool = True) -> None:
+        self.venue.admin.hand_order("BTCUSDT", "BUY", "0.1", alias=self.alias)
+        if stop:
+            self.venue.admin.hand_order(
+                "BTCUSDT",
+                "SELL",
+                "0.1",
+                type="STOP_MARKET",
+                stop_price="30000",
+                reduce_only=True,
+                alias=self.alias,
+            )
+
+    def left(self) -> list[str]:
+        state = self.venue.admin.state(self.alias)
+        return [k for k in ("positions", "open_orders", "open_algo_orders") if state[k]]
+
+    def latch(self) -> Latch:
+        latch = read(self.tree.paths)
+        assert latch is not None
+        return latch
+
+    def wait_flat(self) -> None:
+        """Flat, proven, halted, and all of it by reduce-only orders of risk's own."""
+        eventually(lambda: not self.left(), deadline_s=60, what="flat")
+        eventually(lambda: self.latch().flat_ms, deadline_s=60, what="proven")
+        assert self.latch().flatten is False
+        self.tree.wait_state("risk", "HALTED")
+        events = self.venue.admin.events(alias=self.alias)
+        sent = [e for e in events if e["kind"] == "request" and e["method"] == "POST"]
+        kinds = {parts.kind for e in sent if (parts := decode(e["client_id"]))}
+        assert kinds == {OrderKind.CLOSE}
+        eventually(lambda: "bot-halted" in alert_ids(self.tree), what="a page")
+
+
+@pytest.fixture
+def guarded(bot_tree: BotTree, still: PaperVenue) -> Guarded:
+    return Guarded(bot_tree, still)
+
+
+def beat(guarded: Guarded, program: str, **progress: Any) -> None:
+    write_beat(guarded.tree.paths, program, **progress)
+
+
+def test_the_days_loss(guarded: Guarded) -> None:
+    guarded.enter()
+    guarded.start(daily_loss_limit=100)
+    guarded.venue.admin.price(PRICE - 2_000, mark=PRICE - 2_000)
+    guarded.wait_flat()
+    assert "risk.daily_loss_limit" in guarded.latch().reason
+
+
+def test_unprotected_beyond_its_deadline(guarded: Guarded) -> None:
+    guarded.enter(stop=False)
+    guarded.start(unprotected_deadline_ms=500)
+    guarded.wait_flat()
+    assert "no valid stop" in guarded.latch().reason
+
+
+def test_no_market_data_while_the_venue_answers(guarded: Guarded) -> None:
+    guarded.enter()
+    at_ms = now_ms()
+    beat(guarded, "feed", streams={"BTC/USDT:USDT": at_ms})
+    guarded.start(data_lost_ms=4000)
+    for number in range(1, 20):  # longer than the limit, and data moves on
+        beat(guarded, "feed", streams={"BTC/USDT:USDT": at_ms + number})
+        time.sleep(0.25)
+    assert is_halted(guarded.tree.paths) is None
+    guarded.wait_flat()
+    assert "no market data" in guarded.latch().reason
+
+
+def test_a_venue_that_is_away_is_flattened_on_first_contact(
+    bot_tree: BotTree, tmp_path: Path
+) -> None:
+    with PaperVenue(tmp_path / "venue", account=None) as venue:
+        guarded = Guarded(bot_tree, venue)
+        guarded.enter()
+        guarded.start(unreachable_ms=1500)
+        venue.kill()
+        eventually(lambda: is_halted(bot_tree.paths), deadline_s=60, what="halted at once")
+        assert guarded.latch().flatten is True
+        assert "has not answered" in guarded.latch().reason
+        venue.start()
+        guarded.wait_flat()
+
+
+def test_repeated_errors(guarded: Guarded) -> None:
+    guarded.enter()
+    beat(guarded, "executor", epoch=5, order_errors=0)
+    guarded.start(errors_limit=3)
+    eventually(lambda: (b := guarded.tree.beat("risk")) and b.progress.get("checked_ms"))
+    time.sleep(1)
+    beat(guarded, "executor", epoch=5, order_errors=2)
+    time.sleep(1)
+    assert is_halted(guarded.tree.paths) is None
+    beat(guarded, "executor", epoch=5, order_errors=3)
+    guarded.wait_flat()
+    assert "failed order calls" in guarded.latch().reason
+
+
+@pytest.mark.parametrize("answer", ["halt", "flatten"])
+def test_the_lease_is_lost(guarded: Guarded, answer: str) -> None:
+    guarded.enter()
+    guarded.start(lease_lost_ms=1000, on_lease_lost=answer)
+    if answer == "flatten":
+        guarded.wait_flat()
+        return
+    guarded.tree.wait_state("risk", "HALTED")
+    assert guarded.latch().flatten is False
+    time.sleep(1)
+    assert guarded.left() == ["positions", "open_algo_orders"]
+
+
+def test_risk_goes_on_where_the_kill_switch_was_killed(guarded: Guarded) -> None:
+    guarded.start()
+    guarded.enter()
+    halt(guarded.tree.paths, "the kill switch", "ada", flatten=True)
+    guarded.wait_flat()
+    assert guarded.latch().by == "ada"
+
+
+def test_what_a_person_holds_after_the_proof_is_a_persons(guarded: Guarded) -> None:
+    guarded.enter()
+    guarded.start(daily_loss_limit=100)
+    guarded.venue.admin.price(PRICE - 2_000, mark=PRICE - 2_000)
+    guarded.wait_flat()
+    guarded.enter()
+    time.sleep(2)  # ten checks that all find the day's loss
+    assert guarded.left() == ["positions", "open_algo_orders"]
+    for process in guarded.tree.processes:  # nor after a restart
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+    guarded.tree.start("risk")
+    time.sleep(3)
+    assert guarded.left() == ["positions", "open_algo_orders"]
