@@ -171,6 +171,20 @@ def test_status_of_a_healthy_bot(cli: Cli, bot_tree: BotTree) -> None:
     assert {p["name"]: p["state"] for p in bot["programs"]}["executor"] == "READY"
 
 
+def test_status_shows_both_executors(cli: Cli, bot_tree: BotTree) -> None:
+    healthy(bot_tree)
+    write_beat(bot_tree.paths, "executor2", State.SPARE, clock_offset_ms=7)
+    assert cli("status") == 0
+    assert "entries allowed" in cli.out
+    (line,) = (line for line in cli.out.splitlines() if "executor2" in line)
+    assert "SPARE" in line
+    assert "waits for the lease, clock +7 ms" in line
+    write_beat(bot_tree.paths, "executor2", State.RECONCILING)
+    assert cli("status") == 0
+    (line,) = (line for line in cli.out.splitlines() if "executor2" in line)
+    assert "reconciled" not in line  # never yet
+
+
 def test_status_tells_what_is_wrong(cli: Cli, bot_tree: BotTree) -> None:
     healthy(bot_tree)
     write_beat(bot_tree.paths, "strategy", State.CONFIG_ERROR, error="strategies[0].plugin: bad")
