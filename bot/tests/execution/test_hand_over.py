@@ -25,6 +25,7 @@ from bot.tests.support.witness import Event, epochs, two_senders
 
 from watchkeeper.domain.client_id import ClientId, decode
 from watchkeeper.domain.model import OrderKind
+from watchkeeper.execution.senders import executors, stop_executors
 from watchkeeper.journal.reader import Decision
 from watchkeeper.watch.heartbeat import EXECUTORS
 
@@ -157,6 +158,14 @@ def test_both_killed_at_once_and_one_comes_back(pair: Rig) -> None:
     pair.follow(third)
     pair.wait_protected(QUANTITY, stop=45_000)
     checked(pair)
+
+
+def test_the_kill_switch_ends_both(pair: Rig) -> None:
+    """A spare that is left alone would take over."""
+    pids = {pair.executor().pid, pair.spare().pid}
+    assert set(executors(pair.paths)) == pids
+    assert set(stop_executors(pair.paths).killed) == pids
+    eventually(lambda: not executors(pair.paths), what="both are gone")
 
 
 # Pauses (A11)

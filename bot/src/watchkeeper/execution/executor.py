@@ -35,7 +35,13 @@ from watchkeeper.domain.model import (
     Tick,
 )
 from watchkeeper.execution.gate import Conditions, for_exit, for_intent, general, stop_of
-from watchkeeper.execution.reconciler import Reconciler, Status, rules_of
+from watchkeeper.execution.reconciler import (
+    DISCONNECTED_S,
+    STREAMLESS_S,
+    Reconciler,
+    Status,
+    rules_of,
+)
 from watchkeeper.execution.stops import Stops
 from watchkeeper.execution.work import Work
 from watchkeeper.journal.store import Journal, encode
@@ -58,6 +64,7 @@ from watchkeeper.venue.protocol import (
     OrderEvent,
     OrderRejected,
     RateLimited,
+    StreamLost,
     SymbolRules,
     Venue,
     VenueError,
@@ -133,6 +140,7 @@ class Executor:
         self._followed: set[str] = set()  # orders that are asked for until they end
         self.queue_error = ""  # why no intents can be read
         self._draining = False
+        self._streamless_since = 0.0
         self._stops = Stops(
             journal,
             venue,
@@ -154,9 +162,9 @@ class Executor:
             work=self._work,
             on_fill=self._publish_fill,
             judged=self._follow_working,
-            seen=self._see_epochs,
             halted=surroundings.halted,
             protect_only=protect_only,
+            seen=self._see_epochs,
         )
 
     @property
@@ -311,8 +319,9 @@ class Executor:
     def record_loss(self, error: LeaseLost) -> None:
         """The last line of this executor in the decision log: why it fenced itself."""
         with contextlib.suppress(apsw.Error):
-            epoch = self.status.epoch
-            self._decide(error.row, self.status.account, "Fence", why=str(error), epoch=epoch)
+            self._decide(
+                error.row, self.status.account, "Fence", why=str(error), epoch=self.status.epoch
+            )
         self._log.warning("fenced", row=error.row, why=str(error), epoch=self.status.epoch)
 
     def _decide(self, row: str, subject: str, action: str, **saw: object) -> None:
@@ -338,9 +347,33 @@ class Executor:
             async for event in events:
                 if isinstance(event, OrderEvent):
                     self._book(event.order, event.fill)
+                elif isinstance(event, StreamLost):
+                    self._stream_lost(event.reason)
                 else:
-                    self._log.info("private_stream_live")
-                    self.reconciler.request()
+                    self._stream_live()
+
+    def _stream_lost(self, reason: str) -> None:
+        """No news from now on: entries wait, and the venue is read often until it is back."""
+        now = asyncio.get_running_loop().time()
+        if not self.status.stream_error:
+            self._log.warning("private_stream_lost", reason=reason)
+            self._streamless_since = now
+            self.reconciler.request()
+        elif now - self._streamless_since >= DISCONNECTED_S:
+            self._streamless_since = now  # told again every time it has lasted as long
+            self._alarm(
+                "venue-disconnected",
+                f"the private stream has been down for {DISCONNECTED_S:g} s ({reason}): positions "
+                f"are read every {STREAMLESS_S:g} s instead, entries wait",
+            )
+        self.status.stream_error = f"private stream down: {reason or 'closed'}"
+
+    def _stream_live(self) -> None:
+        self._log.info("private_stream_live")
+        if self.status.stream_error:
+            self.status.stream_error = ""
+            self.status.reconciled = False  # what it did not tell must be read first (promise 6)
+        self.reconciler.request()
 
     def _book(self, news: Order, fill: Fill | None = None) -> None:
         """Book what was heard of an order, at once, and see to the protection of what it filled."""
@@ -489,6 +522,7 @@ class Executor:
             clock_offset_ms=self._venue.clock_offset_ms,
             clock_synchronised=self._surroundings.clock_synchronised(),
             balance_known=self.reconciler.balance_known,
+            stream_live=not self.status.stream_error,
             entries_from_ms=self._entries_from_ms,
             blocks=self.status.blocks,
             positions=self._journal.positions(),
@@ -586,6 +620,10 @@ class Executor:
                 )
             )
             raise
+        if (halted := self._surroundings.halted()) is not None:
+            # Set since the intent was weighed; whoever set it counts on that instant.
+            self._entry_refused(order, NotSent(f"halted: {halted}"))
+            return
         self._count_sent()
         self._log.info(
             "entry", client_id=order.client_id, symbol=order.symbol, quantity=str(order.quantity)
@@ -765,6 +803,7 @@ class Executor:
             "entries_allowed": not blocked,
             "entries_blocked_by": blocked,
             "orders_sent": self.status.orders_sent,
+            "venue": msgspec.to_builtins(self._venue.condition),
         }
 
     def _unprotected(self) -> int:

@@ -39,6 +39,7 @@ RETRY_S = (0.5, 2.0, 5.0, 10.0, 30.0)  # after a pass that left something unreso
 # Foreign orders may come in floods, and a pass weighs about a twelfth of a minute's budget.
 REQUESTED_PASSES, REQUESTED_WINDOW_S = 3, 20.0
 DISCONNECTED_S = 30.0
+STREAMLESS_S = 10.0  # between passes while the private stream is down
 
 
 class Status(msgspec.Struct):
@@ -49,6 +50,7 @@ class Status(msgspec.Struct):
     last_reconciled_ms: int = 0
     reconciled: bool = False
     orders_sent: int = 0
+    stream_error: str = ""  # why no news of orders arrives; "" while it does
     blocks: tuple[Block, ...] = ()
     notes: tuple[Note, ...] = ()
     foreign: frozenset[str] = frozenset()  # symbols in which others have entries resting (O7)
@@ -80,9 +82,9 @@ class Reconciler:
         work: what must not be cancelled half-way runs there.
         on_fill: told of each fill that was not known before.
         judged: called after each reading that was judged.
-        seen: told of the open orders in each reading, whoever sent them.
         halted: why the kill switch is pulled; None while it is not.
         protect_only: why the journal's file may not be written; ``""`` if it may (A9).
+        seen: told of the open orders in each reading, whoever sent them.
     """
 
     def __init__(
@@ -99,9 +101,9 @@ class Reconciler:
         work: Work,
         on_fill: Callable[[Fill], None],
         judged: Callable[[], None],
-        seen: Callable[[Iterable[Order]], None],
         halted: Callable[[], str | None] = lambda: None,
         protect_only: str = "",
+        seen: Callable[[Iterable[Order]], None],
     ) -> None:
         self._halted = halted
         self._protect_only = protect_only
@@ -189,11 +191,10 @@ class Reconciler:
         which it may or may not show; or it is older than any answer can be: we were paused."""
         async with self._protection:
             now_ms, snapshot = self._venue.now_ms(), reading.snapshot
-            venue = self._config.venue
-            old = now_ms - snapshot.taken_ms > venue.request_timeout_ms + venue.recv_window_ms
+            old = self._too_old(snapshot, now_ms)
             if old:
                 why = {"taken_ms": snapshot.taken_ms}
-                self._journal.record_decision(now_ms, "A11", venue.id, "read again", why)
+                self._journal.record_decision(now_ms, "A11", "", "read again", why)
             if old or self._journal.version != reading.version:
                 return None
             if snapshot.account:
@@ -241,6 +242,11 @@ class Reconciler:
                 self._journal.note_trades_read(snapshot.taken_ms)
             self._judged()
             return result
+
+    def _too_old(self, snapshot: Snapshot, now_ms: int) -> bool:
+        """Whether a reading is from before a pause: no answer takes that long (A11)."""
+        venue = self._config.venue
+        return now_ms - snapshot.taken_ms > venue.request_timeout_ms + venue.recv_window_ms
 
     def _note(self, snapshot: Snapshot, done: Plan) -> None:
         self.status.blocks, self.status.notes = done.blocks, done.notes
@@ -293,13 +299,16 @@ class Reconciler:
             settled = self.status.reconciled and not self.status.blocks
             failures = 0 if settled else failures + 1
             requested = await self._turn(
-                self._config.reconcile.interval_ms / 1000
-                if settled
-                else RETRY_S[min(failures, len(RETRY_S)) - 1],
+                self._interval_s() if settled else RETRY_S[min(failures, len(RETRY_S)) - 1],
                 recent,
             )
             recent.append(asyncio.get_running_loop().time())
             await self.reconcile(protective=requested)
+
+    def _interval_s(self) -> float:
+        """Between passes that find nothing: what no stream tells must be read more often."""
+        interval_s = self._config.reconcile.interval_ms / 1000
+        return min(interval_s, STREAMLESS_S) if self.status.stream_error else interval_s
 
     async def _measure_clock(self) -> None:
         try:

@@ -381,7 +381,8 @@ class _Trader:
         while True:
             status = executor.status
             halted = is_halted(context.paths)
-            problems = [executor.queue_error, self._trouble if not executor.durable else ""]
+            problems = [executor.queue_error, status.stream_error]
+            problems.append("" if executor.durable else self._trouble)
             if not status.reconciled:
                 problems = [*(b.reason for b in status.blocks), *problems]
             problem = "; ".join(filter(None, problems))
