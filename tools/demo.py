@@ -30,26 +30,30 @@ HOST, BOT, ACCOUNT = "vps", "alpha", "ALPHA01"
 Json = dict[str, Any]
 T = TypeVar("T")
 
-# Runs on the host: kill the executor and watch it come back, closer than ssh could.
+# Runs on the host, closer than ssh: kill the executor that holds the lease and watch the next one.
 KILL_AND_WATCH = """
 import json, os, pathlib, sys, time
-beat = pathlib.Path("/run/watchkeeper/{bot}/heartbeat/executor.json")
-before = json.loads(beat.read_text())
+def beats():
+    for path in pathlib.Path("/run/watchkeeper/{bot}/heartbeat").glob("executor*.json"):
+        try:
+            yield json.loads(path.read_text())
+        except (OSError, ValueError):
+            pass
+def epoch(beat):
+    return beat["progress"].get("epoch", 0)
+before = max(beats(), key=epoch)
 old = before["pid"]
 killed_ms = time.time_ns() // 1_000_000
 os.kill(old, 9)
 print(json.dumps({{**before, "killed_ms": killed_ms}}), flush=True)
 deadline = time.monotonic() + 60
 while time.monotonic() < deadline:
-    try:
-        now = json.loads(beat.read_text())
-    except (OSError, ValueError):
-        now = {{"pid": old}}
-    if now["pid"] != old and now["state"] == "READY":
-        print(json.dumps(now), flush=True)
-        sys.exit(0)
+    for now in beats():
+        if now["state"] == "READY" and epoch(now) > epoch(before):
+            print(json.dumps(now), flush=True)
+            sys.exit(0)
     time.sleep(0.01)
-sys.exit("the executor was not READY again within 60 s")
+sys.exit("no executor was READY again within 60 s")
 """
 
 
@@ -211,7 +215,7 @@ def kill_with_open_position() -> None:
         f"{Decimal(position['entryPrice']):.2f}, stop at {Decimal(stop['triggerPrice']):.2f}"
     )
     before = venue("/events?after=0&limit=1")["last"]
-    say("kill -9 of the executor; while it is dead, another hand cancels the stop")
+    say("kill -9 of the executor; at the same moment another hand cancels the stop")
     script = shlex.quote(KILL_AND_WATCH.format(bot=BOT))
     with subprocess.Popen(
         ["ssh", "-F", str(DIRECTORY / "ssh_config"), HOST, f"sudo python3 -c {script}"],
@@ -243,13 +247,20 @@ def print_timeline(killed: Json, back: Json, symbol: str, before: int) -> None:
     """What the host's heartbeats and the venue's log say, seconds from the kill."""
     start = killed["killed_ms"]
     epochs = [beat["progress"]["epoch"] for beat in (killed, back)]
+    process, waited_s = back["pid"], (start - back["started_ms"]) / 1000
+    followed = (back["started_ms"], "restarted", f"by supervisord, as process {process}")
+    entries = "entries are allowed again"
+    if waited_s > 0:
+        how = f"by the spare, process {process}, which has stood by for {waited_s:.0f} s"
+        followed = (back["progress"]["leased_ms"], "taken over", how)
+        entries = "entries wait one receive window"
     rows = [
         (start, "killed", f"kill -9 of process {killed['pid']}, epoch {epochs[0]}"),
-        (back["started_ms"], "restarted", f"by supervisord, as process {back['pid']}"),
+        followed,
         (
             back["progress"]["last_reconciled_ms"],
             "reconciled",
-            f"epoch {epochs[1]}; belief and venue agree, entries are allowed again",
+            f"epoch {epochs[1]}; belief and venue agree, {entries}",
         ),
     ]
     lost = found = 0

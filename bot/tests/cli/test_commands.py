@@ -188,6 +188,20 @@ def test_status_shows_what_is_used_of_the_rate_budget(cli: Cli, bot_tree: BotTre
     assert "312 of 2400 in a minute (binanceusdm), silent for 90 s" in cli.out
 
 
+def test_status_shows_both_executors(cli: Cli, bot_tree: BotTree) -> None:
+    healthy(bot_tree)
+    write_beat(bot_tree.paths, "executor2", State.SPARE, clock_offset_ms=7)
+    assert cli("status") == 0
+    assert "entries allowed" in cli.out
+    (line,) = (line for line in cli.out.splitlines() if "executor2" in line)
+    assert "SPARE" in line
+    assert "waits for the lease, clock +7 ms" in line
+    write_beat(bot_tree.paths, "executor2", State.RECONCILING)
+    assert cli("status") == 0
+    (line,) = (line for line in cli.out.splitlines() if "executor2" in line)
+    assert "reconciled" not in line  # never yet
+
+
 def test_status_tells_what_is_wrong_with_the_way_to_the_venue(
     cli: Cli, bot_tree: BotTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:

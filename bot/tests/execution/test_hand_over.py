@@ -25,6 +25,7 @@ from bot.tests.support.witness import Event, epochs, two_senders
 
 from watchkeeper.domain.client_id import ClientId, decode
 from watchkeeper.domain.model import OrderKind
+from watchkeeper.execution.senders import executors, stop_executors
 from watchkeeper.journal.reader import Decision
 from watchkeeper.watch.heartbeat import EXECUTORS
 
@@ -159,6 +160,14 @@ def test_both_killed_at_once_and_one_comes_back(pair: Rig) -> None:
     checked(pair)
 
 
+def test_the_kill_switch_ends_both(pair: Rig) -> None:
+    """A spare that is left alone would take over."""
+    pids = {pair.executor().pid, pair.spare().pid}
+    assert set(executors(pair.paths)) == pids
+    assert set(stop_executors(pair.paths).killed) == pids
+    eventually(lambda: not executors(pair.paths), what="both are gone")
+
+
 # Pauses (A11)
 
 
@@ -270,7 +279,7 @@ def test_a11_after_a_pause_the_spare_goes_on_and_they_change_places(pair: Rig) -
     pair.wait_spare(first)
     pair.follow(second)
     pair.wait_entries()
-    assert fence(pair, "A11", before).saw["why"]
+    assert "did not run for" in fence(pair, "A11", before).saw["why"]
     pair.kill(second)
     pair.follow(first)
     pair.wait_entries()

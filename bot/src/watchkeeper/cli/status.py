@@ -177,6 +177,8 @@ def _says(program: Program, at_ms: int) -> str:
             return f"{facts.get('intents', 0)} intents"
         case "executor" | "executor2" if program.state == State.SPARE:
             return f"waits for the lease, clock {facts.get('clock_offset_ms', 0):+} ms"
+        case "executor" | "executor2" if "last_reconciled_ms" not in facts:
+            return ""  # it has only just begun
         case "executor" | "executor2":
             blocked = facts.get("entries_blocked_by") or []
             said = f"entries wait: {'; '.join(blocked)}" if blocked else "entries allowed"

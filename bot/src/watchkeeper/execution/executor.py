@@ -131,6 +131,7 @@ class Executor:
         self._lease: Lease | None = None
         self._lease_lost: asyncio.Future[LeaseLost] = asyncio.Future()
         self._renewing: asyncio.Task[None] | None = None
+        self._leased_ms = 0
         self._protection = asyncio.Lock()
         self._journal_failed: asyncio.Future[apsw.Error] = asyncio.Future()
         self._work = Work(self._work_failed)
@@ -215,6 +216,7 @@ class Executor:
             self._entries_from_ms = self._venue.now_ms() + self._config.venue.recv_window_ms
         self.status.epoch = self._journal.raise_epoch(lease.highest_seen, above)
         lease.take(self.status.epoch)
+        self._leased_ms = self._venue.now_ms()
         self._log.info("lease_taken", account=account, epoch=self.status.epoch)
         await self.reconciler.reconcile(first, protective=True)
 
@@ -790,6 +792,7 @@ class Executor:
         return {
             "account": self.status.account,
             "epoch": self.status.epoch,
+            "leased_ms": self._leased_ms,
             "last_reconciled_ms": self.status.last_reconciled_ms,
             "open_orders": len(live),
             "unknown_orders": sum(o.state.is_unconfirmed for o in live),

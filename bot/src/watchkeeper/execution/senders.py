@@ -16,9 +16,9 @@ from pathlib import Path
 import msgspec
 
 from watchkeeper.paths import Paths
+from watchkeeper.watch.heartbeat import EXECUTORS
 
 PROC = Path("/proc")
-EXECUTOR = "executor"
 
 
 class Stopped(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ class Stopped(msgspec.Struct, frozen=True):
 
 
 def executors(paths: Paths, proc: Path = PROC) -> tuple[int, ...]:
-    """Process ids of every executor of this bot: of each slot, spares and orphans included.
+    """Process ids of every executor of this bot: of each slot and seat, spares and orphans too.
 
     What belongs to another user cannot be looked into and is not found, except by root.
     """
@@ -39,7 +39,7 @@ def executors(paths: Paths, proc: Path = PROC) -> tuple[int, ...]:
             continue
         try:
             command = (folder / "cmdline").read_bytes().split(b"\0")
-            if command[-3:-1] != [b"run", EXECUTOR.encode()]:
+            if command[-3:-2] != [b"run"] or os.fsdecode(command[-2]) not in EXECUTORS:
                 continue
             environment = dict(
                 line.partition(b"=")[::2]
