@@ -53,6 +53,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.state / "bus.db"
 
     @property
+    def seen(self) -> Path:
+        """What decisions were given; older files beside it."""
+        return self.state / "decisions.jsonl"
+
+    @property
     def halt(self) -> Path:
         """The latch on disk; either of the two halts."""
         return self.state / "HALT"

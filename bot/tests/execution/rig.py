@@ -184,8 +184,32 @@ class Rig(BotTree):
         intent_id: str = "",
     ) -> Intent:
         """Put an intent on the bus, as the strategy does."""
+        intent = self.make_intent(
+            side,
+            symbol=symbol,
+            action=action,
+            quantity=quantity,
+            stop_price=stop_price,
+            ttl_ms=ttl_ms,
+            intent_id=intent_id,
+        )
+        self._publish(INTENTS, intent.intent_id, msgspec.json.encode(intent))
+        return intent
+
+    def make_intent(
+        self,
+        side: str = "buy",
+        *,
+        symbol: str = BTC,
+        action: str = "enter",
+        quantity: str | None = "0.02",
+        stop_price: object = None,
+        ttl_ms: int = 20_000,
+        intent_id: str = "",
+    ) -> Intent:
+        """One that nobody has put there yet."""
         created_ms = now_ms()
-        intent = Intent(
+        return Intent(
             intent_id=intent_id or f"test-{uuid.uuid4().hex[:12]}",
             strategy="test",
             symbol=symbol,
@@ -196,8 +220,6 @@ class Rig(BotTree):
             created_ms=created_ms,
             expires_ms=created_ms + ttl_ms,
         )
-        self._publish(INTENTS, intent.intent_id, msgspec.json.encode(intent))
-        return intent
 
     def command(self, command: str) -> None:  # type: ignore[override]
         self._publish(COMMANDS, uuid.uuid4().hex, json.dumps({"command": command}).encode())

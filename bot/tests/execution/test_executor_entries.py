@@ -125,21 +125,23 @@ def test_o4_a_refused_entry_is_over_and_the_next_one_goes(rig: Rig) -> None:
     rig.check()
 
 
-def test_an_entry_that_our_own_budget_keeps_back_never_left(make_rig: MakeRig) -> None:
+def test_an_entry_that_our_own_order_count_keeps_back_never_left(rig: Rig) -> None:
     """Nothing unknown about it: the venue never heard of it, and the symbol trades on."""
-    rig = make_rig(venue_settings="weight_per_minute = 1\nrequest_timeout_ms = 1000")
     rig.executor()
-    intent = rig.intend("buy")
-    rig.until(lambda: rig.logged("entry_refused") or rig.now().position)
-    if rig.now().position:
-        return  # a new minute began just then
-    assert rig.sent(OrderKind.ENTRY) == []
+    body = {"code": -2019, "msg": "Margin is insufficient."}
+    nearly_full = {"X-MBX-ORDER-COUNT-1M": "1199"}
+    rig.hold("respond", "POST", ORDER_PATH, "wkE-", status=400, body=body, headers=nearly_full)
+    first = rig.intend("buy")
+    rig.until(lambda: len(rig.logged("entry_refused")) == 1)
+    second = rig.intend("buy")
+    rig.until(lambda: len(rig.logged("entry_refused")) == 2)
+    assert len(rig.sent(OrderKind.ENTRY)) == 1, f"{first.intent_id} alone"
     journal = rig.journal()
-    order = journal.order_for_intent(intent.intent_id)
+    order = journal.order_for_intent(second.intent_id)
     journal.close()
     assert order is not None
     assert order.state is OrderState.EXPIRED
-    assert "budget" in order.reject_reason
+    assert "order rate" in order.reject_reason
 
 
 def test_s15_a_stop_whose_answer_is_lost_is_looked_up_and_sent_again_under_its_id(

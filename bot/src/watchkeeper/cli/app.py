@@ -229,6 +229,31 @@ def config_check(bot: Bot = None) -> None:
 
 
 @app.command(
+    help="Tell the story of an order or a position: intent, orders, fills, stops, and every "
+    "decision about them with its row of the matrix and its reason.\n\nThe inputs of each "
+    "decision that are still kept are put through the same rules again: the decision must come "
+    "out the same. Reads files only."
+    + _EXIT
+    + "0 told, every replayed decision is the same; 1 one is not; 2 nothing is known of it."
+)
+def explain(
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="ORDER|INTENT|SYMBOL",
+            help="A client order id, the venue's order id, an intent's id, or a symbol such as "
+            "BTC/USDT:USDT for its open position or what happened there last.",
+        ),
+    ],
+    bot: Bot = None,
+    as_json: AsJson = False,
+) -> None:
+    from watchkeeper.cli import explain as command  # noqa: PLC0415
+
+    raise SystemExit(command.main(bot, subject, as_json=as_json))
+
+
+@app.command(
     help="Show what a venue's error codes mean, and what the bot does about them.\n\n"
     "`watchkeeper errors 2019` explains one, `watchkeeper errors` lists all."
     + _EXIT

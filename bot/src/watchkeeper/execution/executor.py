@@ -42,6 +42,7 @@ from watchkeeper.execution.reconciler import (
     Status,
     rules_of,
 )
+from watchkeeper.execution.seen import Gated, SeenLog, Trailed
 from watchkeeper.execution.stops import Stops
 from watchkeeper.execution.work import Work
 from watchkeeper.journal.store import Journal, encode
@@ -118,7 +119,9 @@ class Executor:
         log: FilteringBoundLogger,
         alarm: Alarm,
         protect_only: str = "",
+        seen: SeenLog | None = None,
     ) -> None:
+        self._seen = seen
         self.status = Status()
         self._config = config
         self._journal = journal
@@ -165,6 +168,7 @@ class Executor:
             seen=self._see_epochs,
             halted=surroundings.halted,
             protect_only=protect_only,
+            seen=seen,
         )
 
     @property
@@ -541,25 +545,47 @@ class Executor:
             self._consider_exit(intent)
             return
         tick, rules = self._prices.get(intent.symbol), self._rule(intent.symbol)
-        reasons = for_intent(self._config, self.conditions(), intent, tick, rules)
+        now = self.conditions()
+        reasons = for_intent(self._config, now, intent, tick, rules)
         if reasons or tick is None or rules is None:
             self._refuse(intent, reasons)
+            self._gated(now, intent, reasons, tick, rules)
             return
         order = self._entry(intent, tick, rules)
         if order is not None:
             self._work.start(self._send_entry(order))
+        self._gated(now, intent, reasons, tick, rules, order)
 
     def _consider_exit(self, intent: Intent) -> None:
-        position = self._journal.position(intent.symbol)
-        reasons = for_exit(self.conditions(), intent)
+        position, now = self._journal.position(intent.symbol), self.conditions()
+        reasons = for_exit(now, intent)
         if reasons or position is None:
             self._refuse(intent, reasons)
+            self._gated(now, intent, reasons)
             return
         order = self._stops.intended_close(position, intent.intent_id)
         self._journal.record_decision(
             order.created_ms, "exit", order.client_id, "send", {"intent": intent}
         )
         self._work.start(self._exit(order, intent.reason or "exit intent"))
+        self._gated(now, intent, reasons, order=order)
+
+    def _gated(
+        self,
+        now: Conditions,
+        intent: Intent,
+        reasons: list[str],
+        tick: Tick | None = None,
+        rules: SymbolRules | None = None,
+        order: Order | None = None,
+    ) -> None:
+        """Keep what was seen, once what was decided is on its way."""
+        if self._seen is not None:
+            about = [intent.intent_id, intent.symbol, *([order.client_id] if order else [])]
+            inputs = Gated(
+                config=self._config, conditions=now, intent=intent, tick=tick, rules=rules
+            )
+            self._seen.gated(inputs, reasons, about, now.now_ms)
 
     def _refuse(self, intent: Intent, reasons: list[str]) -> None:
         self._log.info("intent_refused", intent=intent.intent_id, symbol=intent.symbol, by=reasons)
@@ -763,7 +789,9 @@ class Executor:
             position = self._journal.position(symbol)
             if position is None:
                 return
-            best, moved = trail(position, price, self._config.protection, self._rule(symbol))
+            rules = self._rule(symbol)
+            before = position
+            best, moved = trail(position, price, self._config.protection, rules)
             if best != position.best_price:
                 position = msgspec.structs.replace(position, best_price=best)
                 self._journal.save_position(position)
@@ -773,6 +801,17 @@ class Executor:
             # Without one right stop the position is reconciliation's concern, not this one's.
             if len(stops) != 1 or not protects(stops[0], position):
                 return
+            now_ms = self._venue.now_ms()
+            saw = {"price": price, "best": best, "from": before.stop_price, "to": moved}
+            self._journal.record_decision(now_ms, "S9", symbol, "trail", saw)
+            if self._seen is not None:
+                inputs = Trailed(
+                    position=before,
+                    price=price,
+                    protection=self._config.protection,
+                    rules=rules,
+                )
+                self._seen.trailed(inputs, (best, moved), now_ms)
             if not await self._stops.replace(position, moved, stops):
                 self.reconciler.request(urgent=True)
 

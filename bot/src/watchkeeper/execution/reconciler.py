@@ -17,6 +17,7 @@ import msgspec
 from watchkeeper.config import BotConfig
 from watchkeeper.domain.alarm import Alarm
 from watchkeeper.domain.model import Fill, Order
+from watchkeeper.execution.seen import SeenLog
 from watchkeeper.execution.stops import Stops
 from watchkeeper.execution.work import Work
 from watchkeeper.journal.store import Journal
@@ -86,6 +87,7 @@ class Reconciler:
         seen: told of the open orders in each reading, whoever sent them.
         halted: why the kill switch is pulled; None while it is not.
         protect_only: why the journal's file may not be written; ``""`` if it may (A9).
+        seen: told what each plan was given.
     """
 
     def __init__(
@@ -105,7 +107,9 @@ class Reconciler:
         seen: Callable[[Iterable[Order]], None],
         halted: Callable[[], str | None] = lambda: None,
         protect_only: str = "",
+        seen: SeenLog | None = None,
     ) -> None:
+        self._seen = seen
         self._halted = halted
         self._protect_only = protect_only
         self.status = status
@@ -211,9 +215,8 @@ class Reconciler:
             )
             rules = self._rules(symbols_of(belief, snapshot))
             # What it does not show was missing when it was taken, however late it is judged.
-            result = plan(
-                belief, snapshot, snapshot.taken_ms, Policy.from_config(self._config, rules)
-            )
+            policy = Policy.from_config(self._config, rules)
+            result = plan(belief, snapshot, snapshot.taken_ms, policy)
             if not isinstance(snapshot.balances, Missing):
                 self._journal.save_balances(snapshot.balances)
             for action in result.actions:
@@ -225,6 +228,9 @@ class Reconciler:
                     self._log.info(
                         "entries_wait", row=block.row, symbol=block.symbol, why=block.reason
                     )
+            known = result.blocks == self.status.blocks
+            if self._seen is not None and not (known and result.converged):
+                self._seen.planned(belief, snapshot, policy, result, now_ms)
             known_blocks, known_notes = self.status.blocks, self.status.notes
             self._note(snapshot, result)
             if not result.converged:

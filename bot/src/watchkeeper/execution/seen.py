@@ -113,7 +113,8 @@ class Trailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 Inputs = Planned | Gated | Trailed
 
-# Sets and dictionaries in one order: the same decision is the same bytes in every process.
+_encode_inputs = msgspec.msgpack.Encoder(decimal_format="string").encode
+# Sets in one order: the same decision is the same bytes in every process.
 _encode = msgspec.msgpack.Encoder(order="deterministic", decimal_format="string").encode
 _decoder = msgspec.msgpack.Decoder(Inputs)
 
@@ -149,8 +150,19 @@ class SeenLog:
         self._log = log
         self._failing = False
 
-    def planned(self, inputs: Callable[[], Planned], decided: Plan, at_ms: int) -> None:
+    def planned(
+        self, belief: Belief, snapshot: Snapshot, policy: Policy, decided: Plan, at_ms: int
+    ) -> None:
         """Note a plan that does, asks or blocks something."""
+
+        def inputs() -> Planned:
+            return Planned(
+                belief=belief,
+                reading=Reading.of(snapshot),
+                now_ms=snapshot.taken_ms,
+                policy=policy,
+            )
+
         subjects = [subject(action) for action in decided.actions]
         subjects += [block.symbol for block in decided.blocks if block.symbol]
         subjects += [question.symbol for question in decided.questions]
@@ -187,8 +199,8 @@ class SeenLog:
                     kind=kind,
                     subjects=subjects,
                     release=__version__,
-                    inputs=_pack(inputs),
-                    decision=_pack(decision),
+                    inputs=_pack(_encode_inputs(inputs)),
+                    decision=_pack(_encode(decision)),
                 )
             )
             self._append(line + b"\n")
@@ -237,8 +249,8 @@ def read_seen(path: Path) -> Iterator[Record]:
                 continue
 
 
-def _pack(value: Any) -> str:
-    return base64.b64encode(zlib.compress(_encode(value))).decode()
+def _pack(packed: bytes) -> str:
+    return base64.b64encode(zlib.compress(packed)).decode()
 
 
 def _unpack(text: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,6 +106,36 @@ class JournalReader:
         )
         return {(order.symbol, order.venue_id): order for order in orders}
 
+    def order_by_venue_id(self, venue_id: str) -> Order | None:
+        """The newest order that has this id at the venue, which may count ids by symbol."""
+        return self._one(
+            _ORDER,
+            "SELECT body FROM orders WHERE venue_id = ? AND venue_id <> '' "
+            "ORDER BY created_ms DESC LIMIT 1",
+            venue_id,
+        )
+
+    def orders_of_intent(self, intent_id: str) -> tuple[Order, ...]:
+        """Everything that an intent led to: its entry or exit, and the stops that carry its id."""
+        return self._all(
+            _ORDER,
+            "SELECT body FROM orders WHERE intent_id = ? AND intent_id <> '' "
+            "ORDER BY created_ms, client_id",
+            intent_id,
+        )
+
+    def orders_in(self, symbol: str, since_ms: int, limit: int) -> tuple[Order, ...]:
+        """The newest orders of a symbol that were made since then, oldest first."""
+        return self._all(
+            _ORDER,
+            "SELECT body FROM (SELECT body, created_ms, client_id FROM orders WHERE symbol = ? AND "
+            "created_ms >= ? ORDER BY created_ms DESC, client_id DESC LIMIT ?) "
+            "ORDER BY created_ms, client_id",
+            symbol,
+            since_ms,
+            limit,
+        )
+
     # fills
 
     def fills_since(self, since_ms: int) -> tuple[Fill, ...]:
@@ -140,6 +171,18 @@ class JournalReader:
             "SELECT sequence, time_ms, row, subject, action, saw FROM decisions "
             "ORDER BY sequence DESC LIMIT ?",
             (limit,),
+        )
+        return tuple(
+            Decision(sequence, time_ms, row, subject, action, msgspec.json.decode(saw))
+            for sequence, time_ms, row, subject, action, saw in rows
+        )
+
+    def decisions_about(self, subjects: Collection[str], since_ms: int) -> tuple[Decision, ...]:
+        """Lines whose subject is one of ``subjects``, since then, oldest first."""
+        rows = self._db.execute(
+            "SELECT sequence, time_ms, row, subject, action, saw FROM decisions WHERE "  # noqa: S608
+            f"subject IN ({', '.join('?' * len(subjects))}) AND time_ms >= ? ORDER BY sequence",
+            (*subjects, since_ms),
         )
         return tuple(
             Decision(sequence, time_ms, row, subject, action, msgspec.json.decode(saw))

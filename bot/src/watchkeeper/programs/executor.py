@@ -21,6 +21,7 @@ from watchkeeper.bus.patient import PatientBus
 from watchkeeper.bus.protocol import Bus
 from watchkeeper.config import API_KEY, API_SECRET, ConfigError
 from watchkeeper.execution.executor import Executor, Surroundings
+from watchkeeper.execution.seen import SeenLog
 from watchkeeper.journal.reader import read_journal
 from watchkeeper.journal.recover import check_journal, open_journal, prove_writable, remember
 from watchkeeper.journal.sqlite import DatabaseError, ForeignDatabase, NewerDatabase, corrupt
@@ -308,6 +309,7 @@ class _Trader:
             ),
             log=context.log,
             alarm=self._alarm,
+            seen=SeenLog(context.paths.seen, context.log),
             protect_only=self._protect_only,
         )
         drain_s = DRAIN_S

@@ -645,7 +645,7 @@ class BinanceUsdm:
             return answer
         finally:
             last_reply.reset(token)
-        tell = log.info if failure.code == NO_SUCH_ORDER else log.warning
+        tell = log.debug if failure.code == NO_SUCH_ORDER else log.warning  # asked every second
         tell("venue_error", call=method, kind=type(failure).__name__, error=str(failure))
         if isinstance(failure, VenueUnavailable | OutcomeUnknown):
             self._missed(method, failure)
