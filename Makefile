@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help demo demo-down test-fast crash-test crash-slice matrix properties test test-full molecule test-peers lint fmt bench venue-rules bench-venue lock bootstrap hosts vms peers clean
+.PHONY: help demo demo-down test-fast test-slow crash-test sessions sessions-full crash-slice matrix properties test test-full molecule test-peers lint fmt bench venue-rules bench-venue lock bootstrap hosts vms peers clean
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
@@ -25,8 +25,17 @@ demo-down: ## Remove the demo's host, venue and network
 test-fast: bootstrap ## Tests without a host (3 min; PYTEST_ARGS='-k name' for some)
 	@$(VENV)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PYTEST_ARGS)
 
+test-slow: bootstrap ## Tests without a host that take minutes
+	@$(VENV)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_ARGS)
+
 crash-test: bootstrap ## kill -9 of an executor at every write, sync and boundary of every workflow (POINT=workflow:point for one)
 	@$(VENV)/python -m bench.crash --workers $(WORKERS) $(if $(JSON),--json) $(POINT)
+
+sessions: bootstrap ## Seeded random sessions of faults and kills: COUNT=20 SEED=1 (the first; one replays itself with COUNT=1)
+	@$(VENV)/python -m bench.sessions --workers $(WORKERS) --count $(or $(COUNT),20) --seed $(or $(SEED),1) $(if $(JSON),--json)
+
+sessions-full: ## 1,000 of them
+	@$(MAKE) sessions COUNT=1000
 
 crash-slice: bootstrap ## As crash-test, at about ten points of each workflow (90 s)
 	@$(VENV)/python -m bench.crash --workers $(WORKERS) --slice 10

@@ -43,17 +43,20 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         return f"make crash-test POINT={self.workflow}:{self.point}"
 
 
-def run_point(world: World, workflow: Workflow, point: str) -> Run:
-    """One run, again if it did not come to its point."""
+def run_point(world: World, workflow: Workflow, point: str, *, real_time: bool = False) -> Run:
+    """One run, again if it did not come to its point.
+
+    ``real_time``: what is unknown is waited for until its deadline, ten minutes.
+    """
     started = time.monotonic()
-    run = _attempt(world, workflow, point)
+    run = _attempt(world, workflow, point, real_time)
     for _ in range(1, ATTEMPTS):
         if not run.reached:
-            run = _attempt(world, workflow, point)
+            run = _attempt(world, workflow, point, real_time)
     return msgspec.structs.replace(run, seconds=time.monotonic() - started)
 
 
-def _attempt(world: World, workflow: Workflow, point: str) -> Run:
+def _attempt(world: World, workflow: Workflow, point: str, real_time: bool) -> Run:
     notes: list[str] = []
     with world.stage() as stage:
         trace = Trace()
@@ -64,7 +67,7 @@ def _attempt(world: World, workflow: Workflow, point: str) -> Run:
             workflow.act(stage)
             _until_killed_or_done(stage, workflow, trace)
             reached = not point or bool(trace.died)
-            wrong = _recover_and_judge(stage, workflow, trace, notes) if reached else []
+            wrong = _recover_and_judge(stage, workflow, trace, notes, real_time) if reached else []
         except AssertionError as error:
             reached, wrong = True, [str(error)]
         return Run(
@@ -97,7 +100,7 @@ def _until_killed_or_done(stage: Stage, workflow: Workflow, trace: Trace) -> Non
 
 
 def _recover_and_judge(
-    stage: Stage, workflow: Workflow, trace: Trace, notes: list[str]
+    stage: Stage, workflow: Workflow, trace: Trace, notes: list[str], real_time: bool
 ) -> list[str]:
     left: list[Left] = []
     if trace.died:
@@ -111,12 +114,19 @@ def _recover_and_judge(
             notes.append(f"late: {answer.decode(errors='replace')[:60]}")
             # What it did is told by the stream at once; with a look at the venue it is certain.
             stage.ask_for_a_pass()
-    settle(stage, left, notes, workflow.stop)
+    settle(stage, left, notes, workflow.stop, real_time=real_time)
     wrong = second_pass_wrong(stage)
     return wrong + broken(stage, ends=workflow.ends, stop=workflow.stop, left=left)
 
 
-def settle(stage: Stage, left: list[Left], notes: list[str], stop: Decimal | None = None) -> None:
+def settle(
+    stage: Stage,
+    left: list[Left],
+    notes: list[str],
+    stop: Decimal | None = None,
+    *,
+    real_time: bool = False,
+) -> None:
     """Until venue and belief agree, and nothing is unresolved any more; and until a position's stop
     rests at ``stop``, where that is given: a trailing one waits for a price.
 
@@ -136,15 +146,18 @@ def settle(stage: Stage, left: list[Left], notes: list[str], stop: Decimal | Non
     if not stage.unresolved():
         return
     notes.append("deadline: " + ", ".join(o.client_id for o in stage.unresolved()))
+
+    def resolved() -> bool:
+        return stage.agrees() and not stage.unresolved()
+
+    if real_time:
+        stage.wait(resolved, "what was unresolved is resolved in time", DEADLINE_MS / 1000)
+        return
     for executor in stage.alive:
         executor.kill()
     left.append(left_by_the_dead(stage))
     stage.admin.clock(DEADLINE_MS)
     stage.start()
-
-    def resolved() -> bool:
-        return stage.agrees() and not stage.unresolved()
-
     stage.wait(resolved, "what was unresolved is resolved after its deadline")
 
 
@@ -153,12 +166,12 @@ def settle(stage: Stage, left: list[Left], notes: list[str], stop: Decimal | Non
 Task = tuple[str, str]  # workflow and point
 
 
-def run_all(tasks: Sequence[Task], *, workers: int) -> Iterator[Run]:
+def run_all(tasks: Sequence[Task], *, workers: int, real_time: bool = False) -> Iterator[Run]:
     """Carry out ``tasks``, several side by side; each result as it comes."""
 
     def job(world: World, task: Task) -> bytes:
         name, point = task
-        return msgspec.json.encode(run_point(world, BY_NAME[name], point))
+        return msgspec.json.encode(run_point(world, BY_NAME[name], point, real_time=real_time))
 
     for answer in spread(job, tasks, workers=workers):
         yield msgspec.json.decode(answer, type=Run)

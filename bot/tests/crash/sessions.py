@@ -34,7 +34,7 @@ from bot.tests.crash.verdict import (
     words_wrong,
 )
 from bot.tests.crash.workers import spread
-from bot.tests.support.witness import doubled, executed, gaps, replay
+from bot.tests.support.witness import changing, doubled, executed, gaps, replay
 
 from watchkeeper.paper.fault_plan import KINDS
 
@@ -42,6 +42,7 @@ SECONDS = 5.0  # of trouble
 CALM_S = 15.0  # until what can be known is known; what is unresolved then waits for its deadline
 # A ban outlasts the session, and so does a price: both are other tests' business.
 FAULTS = tuple(kind for kind in KINDS if kind not in {"ban", "hide"})
+STILL_S = 1.0  # prices come twice in it, stops are looked at four times
 FARTHEST = Decimal("0.08")  # of a price from where it began: a loss of 20 % is for a person (P16)
 
 
@@ -227,7 +228,8 @@ def _calm(stage: Stage, drama: _Drama) -> bool:
 
     def settled() -> bool:
         drama.keep_alive()
-        return stage.agrees() and not stage.unresolved() and _nothing_else_lives(stage)
+        # A stop that trails moves with the next price: for a moment there are two.
+        return _agreed(stage) and not _moves(stage) and _agreed(stage)
 
     drama.tell("calm")
     # A person who wants to know asks for a pass; otherwise one comes within a minute.
@@ -235,7 +237,7 @@ def _calm(stage: Stage, drama: _Drama) -> bool:
     while time.monotonic() < end:
         stage.ask_for_a_pass()
         try:
-            stage.wait(settled, "", 3)
+            stage.wait(settled, "", 4)
         except PromiseBroken:
             continue
         return False
@@ -248,10 +250,19 @@ def _calm(stage: Stage, drama: _Drama) -> bool:
     return True
 
 
-def _nothing_else_lives(stage: Stage) -> bool:
-    """No order is alive in the journal but the stop that rests."""
+def _agreed(stage: Stage) -> bool:
+    """Venue and journal agree, and no order is alive but the stop that rests."""
+    if not stage.agrees():
+        return False
     with stage.bot.journal() as journal:
         return len(journal.orders()) == len(stage.stops())
+
+
+def _moves(stage: Stage) -> bool:
+    """Whether an order is placed or cancelled within a while that is longer than any turn."""
+    seq = int(stage.admin.health()["last"])
+    time.sleep(STILL_S)
+    return bool(changing(e for e in stage.events() if e["seq"] > seq))
 
 
 def _broken(stage: Stage) -> list[str]:
