@@ -28,8 +28,8 @@ test-fast: bootstrap ## Tests without a host (3 min; PYTEST_ARGS='-k name' for s
 crash-kills: bootstrap ## kill -9 of the executor in each of its windows, judged by the venue's log (2 min)
 	@$(VENV)/python -m bench.crash --workers $(WORKERS)
 
-matrix: bootstrap ## Every row of the reconciliation matrix, with its tests (MUTATE=1: leave each row out)
-	@$(VENV)/python tools/matrix.py --workers $(WORKERS) $(if $(MUTATE),--mutate)
+matrix: bootstrap ## Every row of the reconciliation matrix, each with its tests (MUTATE=1: leave each row out, ROW=P1)
+	@$(VENV)/python tools/matrix.py --workers $(WORKERS) $(if $(MUTATE),--mutate) $(if $(ROW),--row $(ROW))
 
 properties: bootstrap ## What holds for every plan, tried on 10,000 generated states each (20 min)
 	@HYPOTHESIS_PROFILE=full $(VENV)/python -m pytest -n $(WORKERS) --dist worksteal bot/tests/reconcile/test_convergence.py $(PYTEST_ARGS)
