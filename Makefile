@@ -40,8 +40,8 @@ sessions-full: ## 1,000 of them
 crash-slice: bootstrap ## As crash-test, at about ten points of each workflow (90 s)
 	@$(VENV)/python -m bench.crash --workers $(WORKERS) --slice 10
 
-matrix: bootstrap ## Every row of the reconciliation matrix, with its tests (MUTATE=1: leave each row out)
-	@$(VENV)/python tools/matrix.py --workers $(WORKERS) $(if $(MUTATE),--mutate)
+matrix: bootstrap ## Every row of the reconciliation matrix, each with its tests (MUTATE=1: leave each row out, ROW=P1)
+	@$(VENV)/python tools/matrix.py --workers $(WORKERS) $(if $(MUTATE),--mutate) $(if $(ROW),--row $(ROW))
 
 properties: bootstrap ## What holds for every plan, tried on 10,000 generated states each (20 min)
 	@HYPOTHESIS_PROFILE=full $(VENV)/python -m pytest -n $(WORKERS) --dist worksteal bot/tests/reconcile/test_convergence.py $(PYTEST_ARGS)

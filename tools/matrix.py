@@ -55,7 +55,7 @@ def run(rows: Sequence[str], workers: str, *, mutate: bool) -> list[Result]:
     with tempfile.TemporaryDirectory(prefix="wk-matrix-") as folder:
         file = Path(folder) / "results"
         file.touch()
-        environment = os.environ | {"MATRIX_RESULTS": str(file)}
+        environment = os.environ | {"MATRIX_RESULTS": str(file), "MATRIX_ROWS": " ".join(rows)}
         command = [sys.executable, "-m", "pytest", TESTS, "-q", "-n", workers, "--dist=worksteal"]
         if mutate:
             environment["MATRIX_MUTATE"] = "1"

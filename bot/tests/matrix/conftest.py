@@ -1,8 +1,9 @@
 """Every test here is of one or more rows, and counts only if the decision log says so.
 
 ``@row("P1")`` names a row; with ``nothing=True`` it asks for nothing, and counts only when no order
-call was sent. ``make matrix`` sets MATRIX_RESULTS, the file that results go to. With MATRIX_MUTATE
-each test runs once for each of its rows, without that row: then it must fail.
+call was sent. ``make matrix`` sets MATRIX_RESULTS, the file that results go to, and MATRIX_ROWS,
+the rows it is about. With MATRIX_MUTATE each test runs once for each of those among its rows,
+without that row: then it must fail.
 """
 
 from __future__ import annotations
@@ -42,16 +43,25 @@ class Cases:
         return case
 
 
+def _rows(node: pytest.Item) -> list[str]:
+    """The rows that a test is of, as far as they are wanted."""
+    wanted = os.environ.get("MATRIX_ROWS", "").split()
+    named = [str(mark.args[0]) for mark in node.iter_markers("row")]
+    return [row for row in named if not wanted or row in wanted]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    rows = [str(mark.args[0]) for mark in metafunc.definition.iter_markers("row")]
+    rows = _rows(metafunc.definition)
     if os.environ.get("MATRIX_MUTATE"):
         metafunc.parametrize("without", rows, indirect=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        here = item.path.is_relative_to(Path(__file__).parent)
-        if here and getattr(item, "originalname", "") not in _IN_TEST_FAST:
+    ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
+    for item in ours:
+        if not _rows(item):
+            items.remove(item)
+        if getattr(item, "originalname", "") not in _IN_TEST_FAST:
             item.add_marker(pytest.mark.slow)
 
 

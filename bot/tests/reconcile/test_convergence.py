@@ -434,6 +434,28 @@ def test_what_could_not_be_read_is_made_up_for_later(world: World, unread: set[s
         assert signed(bot.journal.position(BTC)) == world.venue.amounts[BTC]
 
 
+@FAST
+@given(worlds())
+def test_stops_come_before_whatever_else_reaches_the_venue(world: World) -> None:
+    """But for what would open a position, or take too much of one (S8, P17)."""
+    order_of = (PlaceStop, CloseAtMarket, CancelOrder, RaiseAlert)
+    with bot_in(world) as bot:
+        for step in bot.one_pass():
+            ranks = [
+                order_of.index(type(action))
+                for action in step.actions
+                if isinstance(action, order_of) and action.row not in ("S8", "P17")
+            ]
+            assert ranks == sorted(ranks)
+
+
+@FAST
+@given(worlds())
+def test_the_same_reading_gives_the_same_plan(world: World) -> None:
+    with bot_in(world) as bot:
+        assert bot.look_and_plan() == bot.look_and_plan()
+
+
 LOSSES = st.lists(st.sampled_from(["", "before", "after"]), max_size=6)
 
 

@@ -165,7 +165,7 @@ class Executor:
             work=self._work,
             on_fill=self._publish_fill,
             judged=self._follow_working,
-            seen=self._see_epochs,
+            on_orders=self._see_epochs,
             halted=surroundings.halted,
             protect_only=protect_only,
             seen=seen,

@@ -84,7 +84,7 @@ class Reconciler:
         work: what must not be cancelled half-way runs there.
         on_fill: told of each fill that was not known before.
         judged: called after each reading that was judged.
-        seen: told of the open orders in each reading, whoever sent them.
+        on_orders: told of the open orders in each reading, whoever sent them.
         halted: why the kill switch is pulled; None while it is not.
         protect_only: why the journal's file may not be written; ``""`` if it may (A9).
         seen: told what each plan was given.
@@ -104,7 +104,7 @@ class Reconciler:
         work: Work,
         on_fill: Callable[[Fill], None],
         judged: Callable[[], None],
-        seen: Callable[[Iterable[Order]], None],
+        on_orders: Callable[[Iterable[Order]], None],
         halted: Callable[[], str | None] = lambda: None,
         protect_only: str = "",
         seen: SeenLog | None = None,
@@ -125,7 +125,7 @@ class Reconciler:
         self._work = work
         self._on_fill = on_fill
         self._judged = judged
-        self._seen = seen
+        self._on_orders = on_orders
         self._wake = asyncio.Event()
         self._urgent = False
         self._cut_short = False  # the last reading, for protection's sake
@@ -188,7 +188,7 @@ class Reconciler:
         )
         for part in (snapshot.orders, snapshot.stops):
             if not isinstance(part, Missing):
-                self._seen(part)
+                self._on_orders(part)
         return Reading(version, since_ms, questions, snapshot, strangers)
 
     async def judge(self, reading: Reading) -> Plan | None:
