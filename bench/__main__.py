@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+from bench.kill import Pulls, pulls
 from bench.measure import KILLS_PER_BOT, Peer, Restart, memory, peer, restarts, venue_at
 from bench.report import LATENCIES_MS, Floor, Kills, Report, as_markdown
 
@@ -29,6 +30,7 @@ PEERS = {
 }
 PEER_RUNS = 3  # of each in each round
 POLLING_ROUNDS = 1  # more rounds without the waker than this (from 0) would tell nothing new
+PULLS = 5  # of the kill switch over each number of venues
 DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
@@ -90,6 +92,11 @@ def _measure(directory: Path, rounds: int, seed: int) -> Report:
             _tell(
                 f"round {number + 1}/{rounds}, {latency_ms} ms{how}: known again after {known} ms"
             )
+    pulled = []
+    for venues in (1, 2):
+        found_pulls = pulls(directory / f"pulls-{venues}", venues=venues, count=PULLS)
+        pulled.append(Pulls.of(venues, found_pulls))
+        _tell(f"kill switch, {venues} venue(s): flat after {pulled[-1].flat.median:.0f} ms")
     _tell("memory")
     machine = f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}"
     return Report(
@@ -101,6 +108,7 @@ def _measure(directory: Path, rounds: int, seed: int) -> Report:
             for name, by_latency in peers.items()
         },
         memory_mib=memory(directory / "memory"),
+        pulls=pulled,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import msgspec
+from bench.kill import BUDGET_S, LATENCY_MS, POSITIONS, Pulls
 from bench.measure import STAGES, Peer, Restart, Spread
 
 BUDGET_MS = 1500  # executor killed, no spare: reconciled and protected
@@ -39,6 +40,17 @@ trades. Same venue, turn by turn with the kills, medians; ratios to the first ro
 ends later than the others', when the missing stop rests again.
 
 {peers}
+
+## Kill switch
+
+`watchkeeper kill --all` over {positions} positions with a stop each, at {kill_latency} ms venue
+latency, from the start of the command's process. *Flat* is read from the venues' own logs: the
+last position closed, the last stop cancelled. *Read flat*: read back from every venue, both lists
+of orders included. *Proven*: read again a receive window (5 s) after the last possible send.
+
+{pulls}
+
+Budget: flat within {kill_budget} ms. p95 is {kill_p95:.0f} ms: {kill_verdict}.
 
 ## Memory
 
@@ -96,10 +108,19 @@ class Report(msgspec.Struct, frozen=True):
     kills: list[Kills]
     peers: dict[str, dict[int, Floor]]  # by name, then by latency; the floor comes first
     memory_mib: dict[str, float]
+    pulls: list[Pulls]  # of the kill switch
 
     @property
     def within_budget(self) -> bool:
-        return self.kills[0].known.p95 < BUDGET_MS
+        return self.kills[0].known.p95 < BUDGET_MS and self.pulled_in_time
+
+    @property
+    def pulled_in_time(self) -> bool:
+        return self.slowest_pull < BUDGET_S * 1000
+
+    @property
+    def slowest_pull(self) -> float:
+        return max(pulls.flat.p95 for pulls in self.pulls)
 
 
 def as_markdown(report: Report) -> str:
@@ -109,7 +130,13 @@ def as_markdown(report: Report) -> str:
         machine=report.machine,
         budget=BUDGET_MS,
         p95=report.kills[0].known.p95,
-        verdict="within" if report.within_budget else "**over**",
+        verdict="within" if report.kills[0].known.p95 < BUDGET_MS else "**over**",
+        positions=POSITIONS,
+        kill_latency=LATENCY_MS,
+        pulls=_pulls(report),
+        kill_budget=f"{BUDGET_S * 1000:.0f}",
+        kill_p95=report.slowest_pull,
+        kill_verdict="within" if report.pulled_in_time else "**over**",
         kills=_kills(report),
         stages=_stages(report),
         peers=_peers(report),
@@ -173,3 +200,19 @@ def _memory(report: Report) -> str:
     rows = [(name, f"{mib:.0f}") for name, mib in report.memory_mib.items()]
     total = sum(report.memory_mib.values())
     return _table(("program", "MiB"), [*rows, ("**together**", f"**{total:.0f}**")])
+
+
+def _pulls(report: Report) -> str:
+    head = ["venues", "pulls", "flat, median", "p95", "read flat, median", "proven, median"]
+    rows = [
+        (
+            f"{pulls.venues}",
+            f"{pulls.flat.count}",
+            f"**{pulls.flat.median:.0f}**",
+            f"{pulls.flat.p95:.0f}",
+            f"{pulls.read_flat.median:.0f}",
+            f"{pulls.proven.median:.0f}",
+        )
+        for pulls in report.pulls
+    ]
+    return _table(head, rows)
