@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+from bench.kill import Pulls, pulls
 from bench.measure import (
     KILLS_PER_BOT,
     SPARE_KILLS_PER_BOT,
@@ -38,6 +39,7 @@ PEERS = {
 }
 PEER_RUNS = 3  # of each in each round
 POLLING_ROUNDS = 1  # more rounds without the waker than this (from 0) would tell nothing new
+PULLS = 5  # of the kill switch over each number of venues
 DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
@@ -104,6 +106,11 @@ def _measure(directory: Path, rounds: int, seed: int) -> Report:
             kills[each] += found
             known = ", ".join(f"{restart.known:.0f}" for restart in found)
             _tell(f"round {number + 1}/{rounds}, {each}: known again after {known} ms")
+    pulled = []
+    for venues in (1, 2):
+        found_pulls = pulls(directory / f"pulls-{venues}", venues=venues, count=PULLS)
+        pulled.append(Pulls.of(venues, found_pulls))
+        _tell(f"kill switch, {venues} venue(s): flat after {pulled[-1].flat.median:.0f} ms")
     _tell("memory")
     machine = f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}"
     return Report(
@@ -115,6 +122,7 @@ def _measure(directory: Path, rounds: int, seed: int) -> Report:
             for name, by_latency in peers.items()
         },
         memory_mib=memory(directory / "memory"),
+        pulls=pulled,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import msgspec
+from bench.kill import BUDGET_S, LATENCY_MS, POSITIONS, Pulls
 from bench.measure import SPARE_STAGES, STAGES, Peer, Restart, Spread
 
 BUDGET_MS = 1500  # executor killed, no spare: reconciled and protected
@@ -47,6 +48,17 @@ trades. Same venue, turn by turn with the kills, medians; ratios to the first ro
 ends later than the others', when the missing stop rests again.
 
 {peers}
+
+## Kill switch
+
+`watchkeeper kill --all` over {positions} positions with a stop each, at {kill_latency} ms venue
+latency, from the start of the command's process. *Flat* is read from the venues' own logs: the
+last position closed, the last stop cancelled. *Read flat*: read back from every venue, both lists
+of orders included. *Proven*: read again a receive window (5 s) after the last possible send.
+
+{pulls}
+
+Budget: flat within {kill_budget} ms. p95 is {kill_p95:.0f} ms: {kill_verdict}.
 
 ## Memory
 
@@ -117,10 +129,19 @@ class Report(msgspec.Struct, frozen=True):
     kills: list[Kills]
     peers: dict[str, dict[int, Floor]]  # by name, then by latency; the floor comes first
     memory_mib: dict[str, float]
+    pulls: list[Pulls]  # of the kill switch
 
     @property
     def restart_in_time(self) -> bool:
         return self.kills[0].known.p95 < BUDGET_MS
+
+    @property
+    def slowest_pull(self) -> float:
+        return max(pulls.flat.p95 for pulls in self.pulls)
+
+    @property
+    def pulled_in_time(self) -> bool:
+        return self.slowest_pull < BUDGET_S * 1000
 
     @property
     def with_spare(self) -> Kills:
@@ -137,7 +158,12 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def within_budget(self) -> bool:
-        return self.restart_in_time and self.spare_in_time and self.small_enough
+        return (
+            self.restart_in_time
+            and self.spare_in_time
+            and self.pulled_in_time
+            and self.small_enough
+        )
 
 
 def as_markdown(report: Report) -> str:
@@ -151,6 +177,12 @@ def as_markdown(report: Report) -> str:
         spare_budget=SPARE_BUDGET_MS,
         spare=report.with_spare.known.median,
         spare_verdict=_verdict(report.spare_in_time),
+        positions=POSITIONS,
+        kill_latency=LATENCY_MS,
+        pulls=_pulls(report),
+        kill_budget=f"{BUDGET_S * 1000:.0f}",
+        kill_p95=report.slowest_pull,
+        kill_verdict=_verdict(report.pulled_in_time),
         kills=_kills(report),
         stages=_stages([k for k in report.kills if not k.series.spare]),
         spare_stages=_stages([k for k in report.kills if k.series.spare]),
@@ -234,3 +266,19 @@ def _memory(report: Report) -> str:
     rows = [(name, f"{mib:.0f}") for name, mib in report.memory_mib.items()]
     total = sum(report.memory_mib.values())
     return _table(("program", "MiB"), [*rows, ("**together**", f"**{total:.0f}**")])
+
+
+def _pulls(report: Report) -> str:
+    head = ["venues", "pulls", "flat, median", "p95", "read flat, median", "proven, median"]
+    rows = [
+        (
+            f"{pulls.venues}",
+            f"{pulls.flat.count}",
+            f"**{pulls.flat.median:.0f}**",
+            f"{pulls.flat.p95:.0f}",
+            f"{pulls.read_flat.median:.0f}",
+            f"{pulls.proven.median:.0f}",
+        )
+        for pulls in report.pulls
+    ]
+    return _table(head, rows)
