@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help demo demo-down test-fast crash-test crash-slice matrix test test-full molecule test-peers lint fmt bench venue-rules bench-venue lock bootstrap hosts vms peers clean
+.PHONY: help demo demo-down test-fast crash-test crash-slice matrix properties test test-full molecule test-peers lint fmt bench venue-rules bench-venue lock bootstrap hosts vms peers clean
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ crash-slice: bootstrap ## As crash-test, at about ten points of each workflow (9
 matrix: bootstrap ## Every row of the reconciliation matrix, with its tests (MUTATE=1: leave each row out)
 	@$(VENV)/python tools/matrix.py --workers $(WORKERS) $(if $(MUTATE),--mutate)
 
+properties: bootstrap ## What holds for every plan, tried on 10,000 generated states each (20 min)
+	@HYPOTHESIS_PROFILE=full $(VENV)/python -m pytest -n $(WORKERS) --dist worksteal bot/tests/reconcile/test_convergence.py $(PYTEST_ARGS)
+
 test: hosts lint test-fast crash-slice matrix ## What CI runs: linters, fast tests, crashes, the matrix, core host scenarios (40 min)
 	@$(VENV)/python tools/scenarios.py core
 
@@ -43,7 +46,7 @@ test-full: vms ## All of it and every scenario on every platform, resumable; tab
 molecule: $(if $(filter reboot,$(SCENARIO)),vms,hosts) ## One scenario on a fresh host: make molecule SCENARIO=default [PLATFORM=trixie]
 	@$(VENV)/python tools/scenarios.py one $(or $(SCENARIO),$(error name it: make molecule SCENARIO=default))
 
-test-peers: peers ## Unmodified freqtrade and nautilus_trader on the paper venue, sealed off (3 min, then 1)
+test-peers: peers ## Unmodified freqtrade and nautilus_trader on the paper venue, sealed off (4 min, then 2)
 	@$(VENV)/python -m peers $(PYTEST_ARGS)
 
 lint: bootstrap ## ruff, mypy --strict, yamllint, ansible-lint, shellcheck, documentation and locks fresh

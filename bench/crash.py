@@ -12,7 +12,8 @@ import time
 from collections.abc import Sequence
 
 import msgspec
-from bot.tests.crash.points import Run, Task, end_in_good_order, record, run_all, sampled
+from bot.tests.crash.points import Run, Task, record, run_all, sampled
+from bot.tests.crash.workers import end_in_good_order
 from bot.tests.crash.workflows import BY_NAME, WORKFLOWS
 
 # What runs side by side in an executor changes places: a few points of a trace are not met again.
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tasks += [(name, point) for point in points]
     _tell(f"{sum(line.trace for line in table.lines)} points in {len(whole)} traces")
     for number, run in enumerate(run_all(tasks, workers=chosen.workers), 1):
-        _count(table, lines[run.workflow], run)
+        _count(table, lines[run.workflow], run, detailed=(run.workflow, run.point) in wanted)
         if number % 100 == 0:
             _tell(f"{number} of {len(tasks)}, {time.monotonic() - started:.0f} s")
     table.seconds = round(time.monotonic() - started, 1)
@@ -94,7 +95,7 @@ def _parsed(options: argparse.ArgumentParser, text: str) -> Task:
     return name, point
 
 
-def _count(table: Table, line: Line, run: Run) -> None:
+def _count(table: Table, line: Line, run: Run, *, detailed: bool) -> None:
     line.seconds += run.seconds
     if not run.reached:
         line.out_of_reach += 1
@@ -106,7 +107,8 @@ def _count(table: Table, line: Line, run: Run) -> None:
         line.violations += 1
         table.replay.append(run.replay)
         _tell(f"VIOLATION {run.workflow}:{run.point}\n  " + "\n  ".join(run.wrong))
-        _tell(run.logs)
+        if detailed:
+            _tell(run.logs)
         _tell(f"replay: {run.replay}")
 
 

@@ -28,6 +28,7 @@ class Trade(NamedTuple):
     amount: float
     leverage: float
     exit_reason: str | None
+    stops: tuple[str, ...]  # open ones, by the venue's id
 
 
 class Freqtrade(PeerProcess):
@@ -63,10 +64,21 @@ class Freqtrade(PeerProcess):
         if not self._database.exists():
             return []
         with closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)) as database:
-            rows = database.execute(
-                "SELECT is_open, is_short, amount, leverage, exit_reason FROM trades ORDER BY id"
+            trades = database.execute(
+                "SELECT id, is_open, is_short, amount, leverage, exit_reason"
+                " FROM trades ORDER BY id"
             ).fetchall()
-        return [Trade(bool(opened), bool(short), *rest) for opened, short, *rest in rows]
+            stops = database.execute(
+                "SELECT ft_trade_id, order_id FROM orders"
+                " WHERE ft_order_side = 'stoploss' AND ft_is_open"
+            ).fetchall()
+        known: dict[int, list[str]] = {}
+        for trade, stop in stops:
+            known.setdefault(trade, []).append(stop)
+        return [
+            Trade(bool(opened), bool(short), amount, leverage, reason, tuple(known.get(number, ())))
+            for number, opened, short, amount, leverage, reason in trades
+        ]
 
     def _configuration(self, venue: PaperVenue, strategy: str, alias: str) -> dict[str, object]:
         key = venue.credentials(alias)

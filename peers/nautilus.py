@@ -95,5 +95,15 @@ class Nautilus(PeerProcess):
         return msgspec.json.decode(self._report.read_bytes(), type=Knowledge)
 
     def wait_known(self) -> Knowledge:
-        """Until it has reconciled and started its strategies."""
-        return self.wait_until(self.knowledge, "its reconciliation")
+        """Until it has reconciled and started its strategies.
+
+        Raises:
+            AssertionError: it did not, or said that it gave up.
+        """
+
+        def known() -> Knowledge | None:
+            gave_up = [line for line in self.log().splitlines() if "Timed out" in line]
+            assert not gave_up, gave_up
+            return self.knowledge()
+
+        return self.wait_until(known, "its reconciliation")

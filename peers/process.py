@@ -48,6 +48,7 @@ class PeerProcess:
             **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_begins = 0  # of this start, in bytes
         self.started_at = 0.0  # time.monotonic()
 
     def __enter__(self) -> Self:
@@ -66,9 +67,10 @@ class PeerProcess:
             error.add_note(f"--- the end of {self.log_path}\n{tail}\n--- {self.name} ends here")
 
     def start(self) -> None:
-        """Start it; it leads a process group of its own."""
+        """Start it, also once more after :meth:`kill`; it leads a process group of its own."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
+            self._log_begins = log.tell()
             self.started_at = time.monotonic()
             self._process = subprocess.Popen(
                 self._command,
@@ -109,8 +111,10 @@ class PeerProcess:
         )
 
     def log(self) -> str:
-        """What it has written so far."""
-        return self.log_path.read_text(errors="replace")
+        """What it has written since its last start."""
+        with self.log_path.open("rb") as file:
+            file.seek(self._log_begins)
+            return file.read().decode(errors="replace")
 
     def kill(self) -> None:
         """``kill -9``, as a crash would."""

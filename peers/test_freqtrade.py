@@ -74,15 +74,33 @@ def test_its_stop_fires_at_the_venue_and_it_knows(venue: PaperVenue, tmp_path: P
     assert _is_empty(venue)
 
 
+def test_killed_and_started_again_it_goes_on(venue: PaperVenue, tmp_path: Path) -> None:
+    with Freqtrade(tmp_path / "bot", venue, strategy=SHORT.strategy) as bot:
+        position = _wait_protected(venue, bot)
+        [stop] = venue.admin.state()["open_algo_orders"]
+        bot.kill()
+        bot.start()
+        bot.wait_known()
+        assert venue.admin.state()["open_algo_orders"] == [stop]
+        venue.admin.price(SHORT.profit)
+        bot.wait_until(lambda: _is_empty(venue), "everything closed at the venue")
+    fills = [event for event in _events(venue) if event["kind"] == "fill"]
+    assert [Decimal(fill["qty"]) for fill in fills] == [abs(position)] * 2
+    assert doubled(_events(venue)) == []
+
+
 def _wait_protected(venue: PaperVenue, bot: Freqtrade) -> Decimal:
-    """Until a stop that closes all of the position rests, and freqtrade has it in its database."""
+    """Until a stop that closes all of the position rests, and freqtrade has it in its database.
+
+    Killed between the two, freqtrade does not know its stop and places a second one.
+    """
 
     def protected() -> bool:
         moments = replay(_events(venue), SYMBOL)
         return bool(moments and moments[-1].position and moments[-1].protected)
 
     bot.wait_until(protected, "a protected position at the venue")
-    bot.wait_until(lambda: any(trade.amount for trade in bot.trades()), "the trade's fill, known")
+    bot.wait_until(lambda: any(trade.stops for trade in bot.trades()), "its stop, known to it")
     return replay(_events(venue), SYMBOL)[-1].position
 
 

@@ -56,6 +56,11 @@ def test_a_foreign_position_order_and_stop_are_known(venue: PaperVenue, tmp_path
             assert stop.reduce_only
         assert len(known.orders) == 3
 
+        node.kill()
+        node.start()
+        again = node.wait_known()
+        assert (again.positions, again.orders) == (known.positions, known.orders)
+
 
 def test_it_hears_what_another_hand_does_next(venue: PaperVenue, tmp_path: Path) -> None:
     """By its two streams: quotes, orders, stops and positions."""

@@ -59,7 +59,7 @@ def run(rows: Sequence[str], workers: str, *, mutate: bool) -> list[Result]:
         command = [sys.executable, "-m", "pytest", TESTS, "-q", "-n", workers, "--dist=worksteal"]
         if mutate:
             environment["MATRIX_MUTATE"] = "1"
-            command += ["--tb=no", "-p", "no:terminal"]
+            command += ["--tb=no", "--show-capture=no", "-rN"]  # that they fail is wanted
         subprocess.run(command, env=environment, cwd=ROOT, check=False)
         found = [json.loads(line) for line in file.read_text().splitlines()]
     if mutate:

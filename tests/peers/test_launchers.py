@@ -81,6 +81,15 @@ def test_its_end_is_told_with_its_log(tmp_path: Path) -> None:
     assert "out of order" in failure.value.__notes__[0]
 
 
+def test_killed_and_started_again_it_has_a_log_of_its_own(tmp_path: Path) -> None:
+    code = "import os, time; print('born', os.getpid(), flush=True); time.sleep(1000)"
+    with python(code, tmp_path) as peer:
+        first = peer.wait_log("born")
+        peer.kill()
+        peer.start()
+        assert peer.wait_log("born") != first
+
+
 def test_it_gets_none_of_our_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:1")
     with python("import os; print(sorted(os.environ)); input()", tmp_path) as peer:

@@ -109,6 +109,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.root / "run/watchkeeper/locks"
 
     @property
+    def rate_budget(self) -> Path:
+        """Socket of the host's rate budget; its folder is there where there is such a service."""
+        return self.root / "run/watchkeeper/budget/socket"
+
+    @property
     def clock(self) -> Path:
         """Verdict on the host's clock, written by the timesync role's timer."""
         return self.root / "run/watchkeeper/clock.json"

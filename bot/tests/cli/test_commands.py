@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from bot.tests.support.beats import write_all_beats, write_beat
 from bot.tests.support.bot_tree import BotTree
@@ -19,7 +20,7 @@ from watchkeeper.__main__ import main
 from watchkeeper.bus.protocol import COMMANDS
 from watchkeeper.bus.sqlite import open_bus
 from watchkeeper.cli.doctor import judge_key
-from watchkeeper.config import BotConfig
+from watchkeeper.config import BotConfig, PolicyConfig
 from watchkeeper.venue.protocol import KeyPermissions
 from watchkeeper.watch.clock import now_ms
 from watchkeeper.watch.heartbeat import State
@@ -88,7 +89,7 @@ def healthy(tree: BotTree) -> None:
     [
         (
             ["--help"],
-            ["status", "doctor", "reconcile", "check", "kill", "resume", "paper", "config"],
+            ["status", "doctor", "reconcile", "policy", "check", "kill", "resume", "config"],
         ),
         (["status", "--help"], ["--json", "--watch", "within 2 seconds", "Exit status: 0"]),
         (["doctor", "--help"], ["sends no order", "Exit status: 0"]),
@@ -186,6 +187,19 @@ def test_status_shows_both_executors(cli: Cli, bot_tree: BotTree) -> None:
     assert cli("status") == 0
     (line,) = (line for line in cli.out.splitlines() if "executor2" in line)
     assert "reconciled" not in line  # never yet
+
+
+def test_status_shows_what_is_used_of_the_rate_budget(cli: Cli, bot_tree: BotTree) -> None:
+    healthy(bot_tree)
+    state = bot_tree.paths.rate_budget.with_name("state.json")
+    state.parent.mkdir(parents=True)
+    cli("status")
+    assert "its service is away" in cli.out
+    pool = {"used": 312, "limit": 2400, "silent_ms": 90_000}
+    told = {"written_ms": now_ms(), "clients": 3, "pools": {"binanceusdm": pool}}
+    state.write_text(json.dumps(told))
+    cli("status")
+    assert "312 of 2400 in a minute (binanceusdm), silent for 90 s" in cli.out
 
 
 def test_status_tells_what_is_wrong_with_the_way_to_the_venue(
@@ -450,30 +464,49 @@ def test_reconcile_asks_the_executor(cli: Cli, bot_tree: BotTree) -> None:
     assert json.loads(message.payload) == {"command": "reconcile"}
 
 
-def test_doctor_goes_on_in_the_bots_release(cli: Cli, bot_tree: BotTree) -> None:
-    program = bot_tree.paths.root / "opt/watchkeeper/slots/alpha-blue/bin/watchkeeper"
-    program.parent.mkdir(parents=True)
-    program.write_text('#!/bin/sh\necho "release: $*"\n')
-    program.chmod(0o755)
-    script = (
-        "import sys\n"
-        "from importlib import util\n"
-        "find = util.find_spec\n"
-        "util.find_spec = lambda name: None if name == 'ccxt' else find(name)\n"
-        "from watchkeeper.__main__ import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
+def test_reconcile_frees_a_symbol(cli: Cli, bot_tree: BotTree) -> None:
+    open_bus(bot_tree.paths.bus).close()
+    assert cli("reconcile", "--unblock", "BTC/USDT:USDT") == 0
+    assert "free BTC/USDT:USDT" in cli.out
+    bus = open_bus(bot_tree.paths.bus)
+    (message,) = bus.receive(COMMANDS, "executor")
+    bus.close()
+    assert json.loads(message.payload)["unblock"] == "BTC/USDT:USDT"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
+def test_reconcile_of_a_foreign_program_says_what_it_is(
+    cli: Cli, bot_tree: BotTree, arguments: tuple[str, ...]
+) -> None:
+    bot_tree.paths.config.unlink()
+    (bot_tree.paths.etc / "foreign.toml").write_text('name = "freq"\n')
+    assert cli("reconcile", *arguments) == 2
+    assert "foreign program, freq" in cli.err
+    assert cli("policy") == 2
+    assert "foreign program, freq" in cli.err
+
+
+def test_policy_prints_the_table_in_force(cli: Cli, bot_tree: BotTree) -> None:
+    bot_tree.write_config('[policy]\nunderwater = "close"\nreduce_pct = "25"\n')
+    assert cli("policy") == 0
+    (line,) = [line for line in cli.out.splitlines() if "policy.underwater " in line]
+    assert line.split()[:4] == ["P16", "policy.underwater", "close*", "wait"]
+    assert cli("policy", "--json") == 0
+    table = {c["setting"]: c for c in json.loads(cli.out)["policy"]}
+    assert (table["policy.reduce_pct"]["value"], table["policy.reduce_pct"]["default"]) == (
+        "25",
+        "50",
     )
-    command = [sys.executable, "-c", script, "doctor", "--bot", "alpha"]
-    done = subprocess.run(
-        command, env=bot_tree.environment, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (0, "release: doctor --bot alpha\n")
-    program.unlink()
-    done = subprocess.run(
-        command, env=bot_tree.environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert "has no release with it" in done.stderr
+    assert table["policy.reduce_pct"]["rows"] == ["P16", "P17"]
+    # Nothing that an operator may decide is left out.
+    settings = {name.partition(".")[2] for name in table if name.startswith("policy.")}
+    assert settings == {field.name for field in msgspec.structs.fields(PolicyConfig)}
+
+
+def test_policy_with_wrong_settings_names_them(cli: Cli, bot_tree: BotTree) -> None:
+    bot_tree.write_config('[policy]\nunderwater = "hope"\n')
+    assert cli("policy") == 2
+    assert "policy.underwater" in cli.err
 
 
 # doctor's judgement of keys

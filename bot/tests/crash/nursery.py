@@ -147,16 +147,15 @@ def _become_executor(root: str, bot: str, counter: str) -> None:
             "WATCHKEEPER_ROOT": root,
         }
         random.seed()
-        shim = _watched_by(counter) if counter else None
         from watchkeeper.__main__ import main
 
-        status = main(["run", "executor"])
-        del shim
+        with _watched_by(counter) if counter else contextlib.nullcontext():
+            status = main(["run", "executor"])
     finally:
         os._exit(status)
 
 
-def _watched_by(counter: str) -> object:
+def _watched_by(counter: str) -> contextlib.AbstractContextManager[None]:
     from bot.tests.crash.vfs import Step, watch
 
     told = socket.socket(socket.AF_UNIX)

@@ -8,26 +8,19 @@ them, and whoever reaches it dies there.
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from multiprocessing.process import BaseProcess
-from multiprocessing.queues import SimpleQueue
-from pathlib import Path
 
 import msgspec
 from bot.tests.crash.stage import DEADLINE_MS, PromiseBroken, Stage, World, begin, quiet
 from bot.tests.crash.verdict import Left, broken, left_by_the_dead, second_pass_wrong
 from bot.tests.crash.wire import Trace
+from bot.tests.crash.workers import spread
 from bot.tests.crash.workflows import BY_NAME, Workflow
 
 QUIET_S = 0.4  # nothing moves for so long: a workflow has come to its end
 ATTEMPTS = 3  # runs until a point counts as out of reach: what happens side by side changes places
-MEMORY = Path("/dev/shm")
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,62 +153,15 @@ def settle(stage: Stage, left: list[Left], notes: list[str], stop: Decimal | Non
 Task = tuple[str, str]  # workflow and point
 
 
-def run_all(tasks: Sequence[Task], *, workers: int, folder: Path | None = None) -> Iterator[Run]:
-    """Carry out ``tasks``, several side by side; each result as it comes.
+def run_all(tasks: Sequence[Task], *, workers: int) -> Iterator[Run]:
+    """Carry out ``tasks``, several side by side; each result as it comes."""
 
-    Args:
-        tasks: what to do.
-        workers: worlds side by side.
-        folder: for files; None: in memory where the machine has such a place.
-    """
-    context = multiprocessing.get_context("fork")
-    todo: SimpleQueue[Task | None] = context.SimpleQueue()
-    results: SimpleQueue[bytes] = context.SimpleQueue()
-    place = folder or (MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir()))
-    with tempfile.TemporaryDirectory(prefix="wk-crash-", dir=place) as root:
-        processes = [
-            context.Process(target=_work, args=(Path(root) / f"{n}", n, todo, results))
-            for n in range(min(workers, len(tasks)))
-        ]
-        for process in processes:
-            process.start()
-        try:
-            for task in tasks:
-                todo.put(task)
-            for _ in processes:
-                todo.put(None)
-            for _ in tasks:
-                yield _next(results, processes)
-        finally:
-            for process in processes:
-                if todo.empty():
-                    process.join(60)
-                process.terminate()  # its world ends with it, see _work
-                process.join(60)
+    def job(world: World, task: Task) -> bytes:
+        name, point = task
+        return msgspec.json.encode(run_point(world, BY_NAME[name], point))
 
-
-def _next(results: SimpleQueue[bytes], processes: Sequence[BaseProcess]) -> Run:
-    while results.empty():
-        if any(process.exitcode for process in processes):
-            raise RuntimeError("a worker of the crash tests has died")
-        time.sleep(0.02)
-    return msgspec.json.decode(results.get(), type=Run)
-
-
-def _work(
-    folder: Path, number: int, todo: SimpleQueue[Task | None], results: SimpleQueue[bytes]
-) -> None:
-    end_in_good_order()
-    folder.mkdir(parents=True)
-    with World(folder, number) as world:
-        while (task := todo.get()) is not None:
-            name, point = task
-            results.put(msgspec.json.encode(run_point(world, BY_NAME[name], point)))
-
-
-def end_in_good_order() -> None:
-    """Told to end, this process ends what it started first."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for answer in spread(job, tasks, workers=workers):
+        yield msgspec.json.decode(answer, type=Run)
 
 
 def record(workflows: Sequence[Workflow], *, workers: int) -> dict[str, Run]:

@@ -93,10 +93,8 @@ def position_wrong(
         wrong.append(f"position {position} instead of none")
     if ends == "open" and not position:
         wrong.append("no position instead of one")
-    entries = requests(events, "POST", ORDER_PATH, OrderKind.ENTRY)
     bought = [e for e in events if e["kind"] == "fill" and _is_entry(e["client_id"])]
-    if len(entries) > 1:
-        wrong.append(f"{len(entries)} entries were sent for one intent")
+    wrong += entries_wrong(events, 1)
     if expected and not bought:
         wrong.append("an intent was forgotten: nobody acted on it")
     if ends == "entry" and bool(position) is not bool(bought):
@@ -105,6 +103,13 @@ def position_wrong(
     if ends in {"entry", "open"} and position and sides != {"BUY" if position > 0 else "SELL"}:
         wrong.append(f"position {position} after entries on {sides}")
     return wrong
+
+
+def entries_wrong(events: Sequence[Event], intents: int) -> list[str]:
+    """No more entries than intents were sent."""
+    sent = len(requests(events, "POST", ORDER_PATH, OrderKind.ENTRY))
+    many = {1: "one intent"}.get(intents, f"{intents} intents")
+    return [f"{sent} entries were sent for {many}"] if sent > intents else []
 
 
 def _is_entry(client_id: str) -> bool:
@@ -154,8 +159,11 @@ def epochs_wrong(
     return wrong
 
 
-def belief_wrong(stage: Stage, last: Moment) -> list[str]:
-    """The journal says what the venue says, and nothing in it is left open."""
+def belief_wrong(stage: Stage, last: Moment, *, external: bool = False) -> list[str]:
+    """The journal says what the venue says, and nothing in it is left open.
+
+    ``external``: another hand traded, so a position may be adopted as somebody else's.
+    """
     with stage.bot.journal() as journal:
         positions, live = journal.positions(), journal.orders()
     held = sum((p.quantity * p.side.sign for p in positions), ZERO)
@@ -166,7 +174,7 @@ def belief_wrong(stage: Stage, last: Moment) -> list[str]:
     if {order.client_id for order in live} != resting:
         wrong.append(f"live in the journal: {[(o.client_id, o.state.value) for o in live]}")
     for position in positions:
-        if position.symbol != SYMBOL or position.external:
+        if position.symbol != SYMBOL or (position.external and not external):
             wrong.append(f"an own position was adopted as external: {position}")
         if position.entry_price is None:
             wrong.append("the position has lost its entry price")
@@ -197,7 +205,9 @@ def second_pass_wrong(stage: Stage) -> list[str]:
     _pass(stage)
     with stage.bot.journal() as journal:
         more = [d for d in journal.decisions() if not decided or d.sequence > decided[0].sequence]
-    wrong = [f"a second pass acts: {d.row} {d.action} {d.subject}" for d in more]
+    # A block does nothing; its words may hold a measurement, and then it is told anew.
+    acts = [d for d in more if d.action != "Block"]
+    wrong = [f"a second pass acts: {d.row} {d.action} {d.subject}" for d in acts]
     sent = changing(e for e in stage.events() if e["seq"] > seq)
     wrong += [f"a second pass sends {e['method']} {e['client_id']}" for e in sent]
     return wrong

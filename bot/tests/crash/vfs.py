@@ -7,7 +7,8 @@ a database: SQLite makes them anew from the log.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -30,18 +31,21 @@ Observe = Callable[[Step], None]
 _NAME, _REAL = "watched", "unix"
 
 
-def watch(observe: Observe) -> apsw.VFS:
-    """From now on every connection of this process that may write is watched.
+@contextlib.contextmanager
+def watch(observe: Observe) -> Iterator[None]:
+    """Within the block every connection that this process opens to write is watched.
 
     Args:
         observe: called before each step, in the thread that makes it. It must not use SQLite.
-
-    Returns:
-        The shim. It has to be kept for as long as a connection may be opened.
     """
     shim = _Shim(observe)
+    plain = apsw.Connection
     apsw.Connection = _Watched  # type: ignore[assignment,misc]
-    return shim
+    try:
+        yield
+    finally:
+        apsw.Connection = plain  # type: ignore[misc]
+        shim.unregister()
 
 
 class _Watched(apsw.Connection):

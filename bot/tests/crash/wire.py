@@ -163,7 +163,10 @@ class Wire:
     # -- thread of the wire -----------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        proxy = await asyncio.start_server(self._proxied, "127.0.0.1", 0, ssl=self._server_tls)
+        def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._start(self._proxied(reader, writer))
+
+        proxy = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=self._server_tls)
         self.port = proxy.sockets[0].getsockname()[1]
         counter = await asyncio.start_unix_server(self._count, self.counter)
         self._servers = (proxy, counter)
@@ -278,7 +281,7 @@ class Wire:
         self, frames: asyncio.StreamReader, writer: asyncio.StreamWriter, pid: int
     ) -> None:
         """What a websocket tells, frame by frame."""
-        while True:
+        while not writer.is_closing():
             frame, opcode, payload = await _frame(frames)
             event = _EVENT.search(payload)
             if opcode == _TEXT and event and self._reached(f"{event[1].decode()}/told", pid):
@@ -328,7 +331,7 @@ def _name(head: bytes, body: bytes) -> str:
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError, ssl.SSLError):
-        while data := await reader.read(65536):
+        while (data := await reader.read(65536)) and not writer.is_closing():
             writer.write(data)
     writer.transport.abort()
 

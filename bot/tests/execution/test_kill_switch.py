@@ -217,6 +217,12 @@ def test_flat_is_proven_a_receive_window_after_the_last_possible_send(scene: Sce
     assert last_reading - last_send >= RECV_WINDOW_MS
 
 
+def test_an_account_that_is_flat_already(scene: Scene) -> None:
+    receipt = scene.assert_flat(scene.kill())
+    assert receipt["closed"] == []
+    assert [e for e in scene.events() if e["kind"] == "request" and e["method"] != "GET"] == []
+
+
 def test_a_running_bot_is_stopped_and_comes_back_halted(scene: Scene) -> None:
     scene.bot.start()
     before = scene.bot.wait_for(lambda: scene.bot.heartbeat("executor"), what="an executor").pid
@@ -432,6 +438,9 @@ def test_it_keeps_trying_until_told_to_stop_and_then_says_what_remains(tmp_path:
         with scene.pulling() as process:
             receipt = scene.bot.paths.kill_receipt
             eventually(receipt.exists, what="a receipt of a first attempt")
+            process.send_signal(signal.SIGHUP)  # its terminal is gone: nobody said stop
+            before = receipt.stat().st_mtime_ns
+            eventually(lambda: receipt.stat().st_mtime_ns > before, what="another attempt")
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=30)
         pulled = Pulled(process.returncode, out, err)

@@ -17,6 +17,13 @@ from bot.tests.execution.rig import PRICE
 from bot.tests.matrix.case import WITHOUT, Case
 from bot.tests.support.paper_venue import PaperVenue
 
+# What `make test-fast` runs of them: one of each concern. All of them run in `make matrix`.
+_IN_TEST_FAST = {
+    "test_a_position_that_fits_a_pending_intent_gets_the_intent_s_stop",
+    "test_an_entry_that_is_not_found_is_unknown_and_never_sent_again",
+    "test_a_stop_that_could_open_a_position_goes_first",
+    "test_a_journal_that_a_newer_release_alone_may_write_is_read_and_positions_guarded",
+}
 _PASSED = pytest.StashKey[dict[str, bool]]()
 
 
@@ -39,6 +46,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     rows = [str(mark.args[0]) for mark in metafunc.definition.iter_markers("row")]
     if os.environ.get("MATRIX_MUTATE"):
         metafunc.parametrize("without", rows, indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        here = item.path.is_relative_to(Path(__file__).parent)
+        if here and getattr(item, "originalname", "") not in _IN_TEST_FAST:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,6 @@ from bot.tests.support.paper_venue import PaperVenue, RawClient
 
 from watchkeeper.domain.model import OrderKind
 
-pytestmark = pytest.mark.slow
 row = pytest.mark.row
 BALANCE = "/fapi/v3/balance"
 AWAY = {"code": -1001, "msg": "Internal error."}

@@ -13,7 +13,6 @@ from bot.tests.matrix.conftest import Cases
 from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Side
 from watchkeeper.watch.latch import halt
 
-pytestmark = pytest.mark.slow
 row = pytest.mark.row
 OPEN_ORDERS, ALGO_ORDERS = "/fapi/v1/openOrders", "/fapi/v1/openAlgoOrders"
 TRADES = "/fapi/v1/userTrades"

@@ -12,7 +12,6 @@ from bot.tests.support.paper_venue import PaperVenue
 
 from watchkeeper.domain.model import OrderKind, Position, Standing
 
-pytestmark = pytest.mark.slow
 row = pytest.mark.row
 RISK, TRADES = "/fapi/v3/positionRisk", "/fapi/v1/userTrades"
 DEFAULT_STOP = PRICE * Decimal("0.98")

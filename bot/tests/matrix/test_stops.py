@@ -14,7 +14,6 @@ from bot.tests.matrix.test_orders import ALGO_ORDERS, NO_SUCH_ORDER, known
 
 from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Standing
 
-pytestmark = pytest.mark.slow
 row = pytest.mark.row
 TRAILING = '[protection]\ntrailing_distance_pct = "2"\ntrailing_step_pct = "0.5"\n'
 REFUSED = {"code": -4131, "msg": "The counterparty's best price is out of the band."}

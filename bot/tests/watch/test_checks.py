@@ -188,6 +188,17 @@ def test_a_halted_bot_is_a_warning(paths: Paths) -> None:
     assert result.status.exit_status == 10, "1 is that of a check that could not be made"
 
 
+def test_the_rate_budget_where_there_is_one(paths: Paths) -> None:
+    assert "rate-budget" not in troubles(verdict(paths))
+    state = paths.rate_budget.with_name("state.json")
+    state.parent.mkdir(parents=True)
+    assert "safe pace" in found(verdict(paths), "rate-budget").text
+    state.write_text(json.dumps({"written_ms": now_ms(), "clients": 3, "pools": {}}))
+    assert "rate-budget" not in troubles(verdict(paths))
+    state.write_text(json.dumps({"written_ms": now_ms() - 60_000, "clients": 3, "pools": {}}))
+    assert "rate-budget" in troubles(verdict(paths))
+
+
 @pytest.mark.parametrize("offset", [501, -501])
 def test_the_venues_clock(paths: Paths, offset: int) -> None:
     write_beat(paths, "executor", clock_offset_ms=offset)

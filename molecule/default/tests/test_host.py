@@ -36,6 +36,19 @@ def test_the_bot_runs_as_its_own_user(host: Any, name: str) -> None:
         assert bot.sh(f"ps -o user:32= -p {bot.pid(program)}").strip() == bot.user
 
 
+def test_the_rate_budget_is_shared_by_both_bots(host: Any) -> None:
+    assert host.run("systemctl is-active rate-budget.service").stdout.strip() == "active"
+    socket = host.file("/run/watchkeeper/budget/socket")
+    assert (socket.mode, socket.user, socket.group) == (0o660, "wk-budget", "wk-bots")
+    for name in ("alpha", "beta"):
+        bot = Bot(host, name)
+        ready(bot)
+        beat = json.loads(bot.sh(f"cat /run/watchkeeper/{name}/heartbeat/executor.json"))
+        assert beat["progress"]["venue"]["rate_budget"] == "shared"
+    state = json.loads(host.file("/run/watchkeeper/budget/state.json").content_string)
+    assert state["clients"] >= 4
+
+
 def test_users_have_no_shell_and_no_password(host: Any) -> None:
     for name in ("wk-alpha-blue", "wk-beta-blue"):
         user = host.user(name)

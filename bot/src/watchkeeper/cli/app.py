@@ -151,6 +151,14 @@ def kill(
         bool,
         typer.Option("--halt-only", help="Open nothing more; positions stay, and protected."),
     ] = False,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", help="Leave the flattening to systemd (kill@BOT) and return."),
+    ] = False,
+    receipt: Annotated[
+        bool,
+        typer.Option("--receipt", help="Do nothing; show what the last pull has come to."),
+    ] = False,
     as_json: AsJson = False,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Why, for the latch.")
@@ -162,15 +170,23 @@ def kill(
 ) -> None:
     from watchkeeper.cli import kill as command  # noqa: PLC0415
 
+    if receipt:
+        raise SystemExit(command.show_receipts(bot, everyone=everyone, as_json=as_json))
     raise SystemExit(
         command.main(
-            bot, everyone=everyone, halt_only=halt_only, as_json=as_json, reason=reason, by=by
+            bot,
+            everyone=everyone,
+            halt_only=halt_only,
+            detach=detach,
+            as_json=as_json,
+            reason=reason,
+            by=by,
         )
     )
 
 
 @app.command(
-    help="Release the HALT latch of one bot: only a person may.\n\nShows who halted it and why, "
+    help="Release the HALT latch: only a person may.\n\nShows who halted it and why, "
     "reconciles without sending anything, and asks. Stays halted while belief and venue do not "
     "agree or a flattening is not proven done."
     + _EXIT
@@ -181,6 +197,7 @@ def resume(
         str, typer.Option("--reason", metavar="TEXT", help="Why it may trade again, for the latch.")
     ],
     bot: Bot = None,
+    everyone: Annotated[bool, typer.Option("--all", help="Every bot that is halted.")] = False,
     by: Annotated[
         str,
         typer.Option("--by", metavar="WHO", help="Your name, for the latch.", envvar="SUDO_USER"),
@@ -193,7 +210,9 @@ def resume(
 ) -> None:
     from watchkeeper.cli import resume as command  # noqa: PLC0415
 
-    raise SystemExit(command.main(bot, by=by, reason=reason, yes=yes, force=force))
+    raise SystemExit(
+        command.main(bot, everyone=everyone, by=by, reason=reason, yes=yes, force=force)
+    )
 
 
 @config_app.command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from watchkeeper.cli.common import OK, choose, fail
+from watchkeeper.cli.common import OK, choose, fail, refuse_foreign
 from watchkeeper.config import ConfigError, load_config
 from watchkeeper.reconcile.table import Choice, choices
 
@@ -12,6 +12,7 @@ from watchkeeper.reconcile.table import Choice, choices
 def main(bot: str | None, *, as_json: bool) -> int:
     """Print the policy in force."""
     paths = choose(bot)
+    refuse_foreign(paths)
     try:
         table = choices(load_config(paths.config))
     except ConfigError as error:

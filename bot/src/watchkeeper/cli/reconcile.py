@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
-from watchkeeper.cli.common import OK, choose, fail, inside_release
-from watchkeeper.config import ConfigError
-from watchkeeper.paths import Paths
+from watchkeeper.cli.common import OK, choose, fail, refuse_foreign
 from watchkeeper.programs.logs import log_to_stderr
-from watchkeeper.watch.checks import read_foreign
 from watchkeeper.watch.clock import now_ms
 
 
 def main(bot: str | None, *, dry_run: bool, as_json: bool, unblock: str = "") -> int:
     """Show the plan, or ask the executor for a pass; ``unblock`` frees a symbol (P15)."""
     paths = choose(bot)
-    foreign = _foreign(paths)
-    if foreign:
-        fail(
-            f"{paths.bot} runs a foreign program, {foreign}: it keeps no journal that could be "
-            "compared with its venue; see it with: watchkeeper status"
-        )
+    refuse_foreign(paths)
     if dry_run:
-        inside_release(paths, "ccxt")
         from watchkeeper.execution.dry_run import main as show  # noqa: PLC0415
 
         log_to_stderr()
@@ -42,12 +33,3 @@ def main(bot: str | None, *, dry_run: bool, as_json: bool, unblock: str = "") ->
     what = f"to free {unblock}" if unblock else "for a pass"
     print(f"asked the executor of {paths.bot} {what}; see it with: watchkeeper status")
     return OK
-
-
-def _foreign(paths: Paths) -> str:
-    """Name of the foreign program that runs here in the place of a bot; ``""`` if none does."""
-    try:
-        settings = read_foreign(paths)
-    except ConfigError as error:
-        fail(str(error))
-    return "" if settings is None else settings.name

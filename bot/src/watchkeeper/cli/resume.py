@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 
-from watchkeeper.cli.common import OK, WARNING, choose, fail
+from watchkeeper.cli.common import OK, WARNING, choose, choose_all, fail
 from watchkeeper.config import ConfigError
 from watchkeeper.journal.sqlite import DatabaseError
 from watchkeeper.paths import Paths
@@ -18,16 +18,23 @@ READINGS = 3  # the executor may be in the middle of a pass
 READ_AGAIN_S = 2.0
 
 
-def main(bot: str | None, *, by: str, reason: str, yes: bool, force: bool) -> int:
+def main(bot: str | None, *, everyone: bool, by: str, reason: str, yes: bool, force: bool) -> int:
+    """One bot, or all; the worst of their exit statuses."""
+    if everyone and bot:
+        fail("--bot and --all: name one bot, or mean all of them")
+    if not reason.strip():
+        fail("--reason: say why it may trade again; it is kept in the latch")
+    chosen = choose_all(None) if everyone else [choose(bot)]
+    return max(_resume(paths, by=by, reason=reason, yes=yes, force=force) for paths in chosen)
+
+
+def _resume(paths: Paths, *, by: str, reason: str, yes: bool, force: bool) -> int:
     """Look whether belief and venue agree, ask, then release both files."""
-    paths = choose(bot)
     latch = read(paths)
     if latch is None:
         print(f"{paths.bot} is not halted")
         return OK
     print(f"{paths.bot} is halted: {latch.reason}" + (f" (by {latch.by})" if latch.by else ""))
-    if not reason.strip():
-        fail("--reason: say why it may trade again; it is kept in the latch")
     if not force:
         if latch.flatten:
             print("It was to be flattened, and that is not proven done: watchkeeper kill")

@@ -270,6 +270,8 @@ def facts(overview: Overview) -> list[tuple[str, str]]:
         disk = overview.disk
         rows.append(("disk", f"{disk.free_percent:.0f} % free ({disk.free / 2**30:.1f} GiB)"))
     rows.append(("clock", _clock(overview)))
+    if overview.rate_budget is not None:
+        rows.append(("rate budget", _rate_budget(overview.rate_budget)))
     rows.extend(
         ("unit", f"{unit.name} {unit.active} ({unit.sub})"
          + (f" since {unit.since}" if unit.since else ""))
@@ -288,6 +290,17 @@ def _last_check(overview: Overview) -> str:
         f"{r.get('name')}: {r.get('text')}" for r in checks.get("results", []) if r.get("failures")
     ]
     return f"{checks.get('status', '?')}, {age} ago" + (f" ({'; '.join(wrong)})" if wrong else "")
+
+
+def _rate_budget(told: dict[str, Any]) -> str:
+    if not told:
+        return "its service is away: every program keeps to its safe pace"
+    pools = [
+        f"{pool['used']} of {pool['limit']} in a minute ({name})"
+        + (f", silent for {_span(pool['silent_ms'])}" if pool["silent_ms"] else "")
+        for name, pool in told.get("pools", {}).items()
+    ]
+    return "; ".join(pools) or "nothing was asked for yet"
 
 
 def _clock(overview: Overview) -> str:

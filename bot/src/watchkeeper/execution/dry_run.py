@@ -21,10 +21,11 @@ from watchkeeper.journal.reader import read_journal
 from watchkeeper.journal.sqlite import DatabaseError
 from watchkeeper.paths import Paths
 from watchkeeper.reconcile.belief import WINDOW_MS, believe, fills_since_ms, look, symbols_of
-from watchkeeper.reconcile.model import Belief, Plan, Policy, Question
+from watchkeeper.reconcile.model import Belief, Plan, Policy
 from watchkeeper.reconcile.plan import plan
 from watchkeeper.venue.factory import open_venue
 from watchkeeper.venue.protocol import Venue, VenueError
+from watchkeeper.watch.latch import is_halted
 
 
 def main(paths: Paths, as_json: bool) -> int:
@@ -48,13 +49,15 @@ async def plan_now(paths: Paths) -> Plan:
         ConfigError, DatabaseError, VenueError: it cannot be told.
     """
     config = load_config(paths.config)
-    venue = open_venue(config, load_secrets(paths.trading_env, API_KEY, API_SECRET))
+    venue = open_venue(
+        config, load_secrets(paths.trading_env, API_KEY, API_SECRET), rate_budget=paths.rate_budget
+    )
     try:
         await venue.connect()
         account = await venue.account_id()
-        result = await _read(paths, config, venue, account, frozenset())
+        result = await _read(paths, config, venue, account)
         if result.questions:
-            result = await _read(paths, config, venue, account, result.questions)
+            result = await _read(paths, config, venue, account, result)
         return result
     finally:
         await venue.close()
@@ -65,9 +68,11 @@ async def _read(
     config: BotConfig,
     venue: Venue,
     account: str,
-    questions: frozenset[Question],
+    before: Plan | None = None,
 ) -> Plan:
-    belief = _believe(paths, config.name, account, venue.now_ms(), questions)
+    """The plan of a reading that answers what the one ``before`` asks."""
+    before = before or Plan()
+    belief = _believe(paths, config.name, account, venue.now_ms(), before)
     snapshot = await look(venue, belief, config.symbols)
     rules = {}
     for symbol in symbols_of(belief, snapshot):
@@ -76,16 +81,22 @@ async def _read(
     return plan(belief, snapshot, snapshot.taken_ms, Policy.from_config(config, rules))
 
 
-def _believe(
-    paths: Paths, bot: str, account: str, now_ms: int, questions: frozenset[Question]
-) -> Belief:
+def _believe(paths: Paths, bot: str, account: str, now_ms: int, before: Plan) -> Belief:
     """The journal's belief read-only; an empty one where there is no journal yet."""
+    halted = is_halted(paths) or ""
     if not paths.journal.exists():
-        since_ms = now_ms - WINDOW_MS
-        return Belief(bot=bot, account=account, fills_since_ms=since_ms, questions=questions)
+        return Belief(
+            bot=bot,
+            account=account,
+            fills_since_ms=now_ms - WINDOW_MS,
+            questions=before.questions,
+            strangers=before.strangers,
+            halted=halted,
+        )
     reader = read_journal(paths.journal)
     try:
-        return believe(reader, fills_since_ms(reader, now_ms, questions), questions)
+        since_ms = fills_since_ms(reader, now_ms, before.questions)
+        return believe(reader, since_ms, before.questions, before.strangers, halted=halted)
     finally:
         reader.close()
 

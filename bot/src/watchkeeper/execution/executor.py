@@ -162,9 +162,9 @@ class Executor:
             work=self._work,
             on_fill=self._publish_fill,
             judged=self._follow_working,
+            seen=self._see_epochs,
             halted=surroundings.halted,
             protect_only=protect_only,
-            seen=self._see_epochs,
         )
 
     @property
@@ -319,9 +319,8 @@ class Executor:
     def record_loss(self, error: LeaseLost) -> None:
         """The last line of this executor in the decision log: why it fenced itself."""
         with contextlib.suppress(apsw.Error):
-            self._decide(
-                error.row, self.status.account, "Fence", why=str(error), epoch=self.status.epoch
-            )
+            epoch = self.status.epoch
+            self._decide(error.row, self.status.account, "Fence", why=str(error), epoch=epoch)
         self._log.warning("fenced", row=error.row, why=str(error), epoch=self.status.epoch)
 
     def _decide(self, row: str, subject: str, action: str, **saw: object) -> None:

@@ -122,6 +122,8 @@ class Flattener:
             self._sent()
         if not self._connected:
             await self._connect()
+        if await self._stays_flat():
+            return self._watch_s()
         seen = await self._venue.snapshot(protective=True, patience_ms=PATIENCE_MS)
         self.progress.account = seen.account or self.progress.account
         this = decide(seen, rules=self._rules(seen), refused=self._refused)
@@ -129,7 +131,7 @@ class Flattener:
         self._note(this)
         if this.flat:
             self._failed = 0
-            return await self._prove(seen)
+            return self._prove(seen)
         failed = await self._carry_out(this)
         self._failed = self._failed + 1 if failed or this.unread else 0
         return self._pause_s(this)
@@ -167,24 +169,35 @@ class Flattener:
             left = f"{len(this.remaining)} left ({what})" if this.remaining else "nothing read"
             self._tell("; ".join([left, *this.unread]))
 
-    async def _prove(self, seen: Snapshot) -> float:
+    def _prove(self, seen: Snapshot) -> float:
         """Nothing is left. Is it proven, or what is it waited for?"""
         progress = self.progress
         if progress.stand is not Stand.FLAT:
             progress.stand, progress.problem = Stand.FLAT, ""
             self._tell("flat")
-        proof_ms = self._last_send_ms + self._recv_window_ms + PROOF_MARGIN_MS
-        if seen.taken_ms >= proof_ms and self._fenced():
+        if seen.taken_ms >= self._proof_ms and self._fenced():
             progress.stand = Stand.PROVEN
             self._tell("proven flat")
             return 0
-        # An order that was signed before may land meanwhile: look at positions, at little weight.
-        while (left_s := (proof_ms - self._venue.now_ms()) / 1000) > 0 or not self._fenced():
-            await asyncio.sleep(min(WATCH_S, left_s) if left_s > 0 else WATCH_S)
-            exposed = await self._venue.exposure(protective=True)
-            if not isinstance(exposed.positions, Missing) and exposed.positions:
-                break
-        return 0
+        return self._watch_s()
+
+    @property
+    def _proof_ms(self) -> int:
+        """From when on a reading proves something."""
+        return self._last_send_ms + self._recv_window_ms + PROOF_MARGIN_MS
+
+    def _watch_s(self) -> float:
+        """How long to look away from a flat account that is not proven so."""
+        left_s = (self._proof_ms - self._venue.now_ms()) / 1000
+        return min(WATCH_S, left_s) if left_s > 0 else 0 if self._fenced() else WATCH_S
+
+    async def _stays_flat(self) -> bool:
+        """A look at positions, at little weight, while no reading could prove anything yet. An
+        order that was signed before everybody was stopped may land meanwhile."""
+        if self.progress.stand is not Stand.FLAT or not self._watch_s():
+            return False
+        exposed = await self._venue.exposure(protective=True)
+        return isinstance(exposed.positions, Missing) or not exposed.positions
 
     # -- sending
 

@@ -82,9 +82,9 @@ class Reconciler:
         work: what must not be cancelled half-way runs there.
         on_fill: told of each fill that was not known before.
         judged: called after each reading that was judged.
+        seen: told of the open orders in each reading, whoever sent them.
         halted: why the kill switch is pulled; None while it is not.
         protect_only: why the journal's file may not be written; ``""`` if it may (A9).
-        seen: told of the open orders in each reading, whoever sent them.
     """
 
     def __init__(
@@ -101,9 +101,9 @@ class Reconciler:
         work: Work,
         on_fill: Callable[[Fill], None],
         judged: Callable[[], None],
+        seen: Callable[[Iterable[Order]], None],
         halted: Callable[[], str | None] = lambda: None,
         protect_only: str = "",
-        seen: Callable[[Iterable[Order]], None],
     ) -> None:
         self._halted = halted
         self._protect_only = protect_only

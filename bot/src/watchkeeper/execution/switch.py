@@ -252,6 +252,17 @@ def write_receipt(paths: Paths, receipt: Receipt) -> None:
         write_atomically(paths.kill_receipt, msgspec.json.encode(receipt))
 
 
+def read_receipt(paths: Paths) -> Receipt:
+    """What the last pull has come to. One that cannot be read says so, and is never done."""
+    try:
+        return msgspec.json.decode(paths.kill_receipt.read_bytes(), type=Receipt)
+    except FileNotFoundError:
+        why = "the kill switch was not pulled since the host was started"
+    except (OSError, msgspec.MsgspecError) as error:
+        why = f"{paths.kill_receipt}: {error}"
+    return Receipt(bot=paths.bot, stand=Stand.UNKNOWN, remaining=(why,))
+
+
 class _Lenient(msgspec.Struct, frozen=True, kw_only=True):
     """The part of ``bot.toml`` that flattening needs; the rest may be as wrong as it likes."""
 

@@ -58,7 +58,12 @@ async def main(context: Context) -> None:
         LockLost: somebody else may hold the lease; supervisor starts this program again, as spare.
     """
     secrets = context.secrets(context.paths.trading_env, API_KEY, API_SECRET)
-    venue = open_venue(context.config, secrets, cache_dir=context.paths.state)
+    venue = open_venue(
+        context.config,
+        secrets,
+        cache_dir=context.paths.state,
+        rate_budget=context.paths.rate_budget,
+    )
     ticks = LatestTicks(context.paths.market_socket)
     following = asyncio.ensure_future(ticks.run())
     try:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import structlog
 
+from watchkeeper.budget.pool import Pool
+from watchkeeper.budget.wire import Hello
 from watchkeeper.domain.model import ZERO, Fill, Order, OrderState, Position, Tick
 from watchkeeper.venue import backoff, symbols, wire
 from watchkeeper.venue.breaker import Breakers
 from watchkeeper.venue.clock import RoundTrip, fastest
 from watchkeeper.venue.errors import NO_SUCH_ORDER, Reply, cause_of, classify
-from watchkeeper.venue.pacing import Budget, Pacer
+from watchkeeper.venue.pacing import OrderCounts, Pacer
 from watchkeeper.venue.protocol import (
     ClockOff,
     Condition,
@@ -73,6 +75,7 @@ class BinanceUsdm:
         api_key: empty for public data.
         api_secret: empty for public data.
         cache: file for the symbols' rules; None to load them at each start.
+        rate_budget: socket of the host's rate budget; None where there is none.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class BinanceUsdm:
         api_key: str = "",
         api_secret: str = "",
         cache: Path | None = None,
+        rate_budget: Path | None = None,
     ) -> None:
         self._config = config
         self._cache = cache
@@ -93,13 +97,16 @@ class BinanceUsdm:
         self._mode_read_at = 0.0
         self._refreshing: asyncio.Task[None] | None = None
         self._request_id = 0
-        budget = Budget(
+        self._pacer = Pacer(
+            Pool(VENUE_WEIGHT_PER_MINUTE, reserved_pct=config.reserved_for_protection_pct),
+            self.now_ms,
             share=config.weight_per_minute,
-            limit=VENUE_WEIGHT_PER_MINUTE,
-            reserved_pct=config.reserved_for_protection_pct,
+            orders=OrderCounts(config.reserved_for_protection_pct),
         )
-        self._pacer = Pacer(budget, self.now_ms)
+        if rate_budget is not None:
+            self._pacer.share_with(rate_budget, Hello(venue=config.id, address=config.address))
         self._breakers = Breakers()
+        self._closed: set[str] = set()  # calls that failed last because of maintenance (A2)
         self._session: Any = open_session(
             Hooks(self.now_ms, self._pacer.observe),
             api_key=api_key,
@@ -128,6 +135,7 @@ class BinanceUsdm:
         return Condition(
             open_breakers=tuple(sorted(self._breakers.open())),
             silent_until_ms=self._pacer.silent_until_ms(),
+            rate_budget=self._pacer.mode,
         )
 
     async def connect(self) -> None:
@@ -146,6 +154,7 @@ class BinanceUsdm:
             self._refreshing.cancel()
             with suppress(asyncio.CancelledError):
                 await self._refreshing
+        await self._pacer.close()
         # Python before 3.12 fails to abort a TLS connection that the other side has just closed;
         # aiohttp has let go of all of them by then. It must not make a crash of an orderly end.
         with suppress(AttributeError):
@@ -618,15 +627,12 @@ class BinanceUsdm:
         # Nothing is known of the next stop: only what can wait is refused.
         if not breaker.admits(time.monotonic()) and not protective:
             said = f"{method}: refused by its circuit breaker, it has just failed several times"
-            raise NotSent(said) if writing else _Refused(said)
-        try:
-            await self._pacer.admit(
-                weight, protective=protective, patience_ms=self._config.request_timeout_ms // 2
-            )
-        except VenueUnavailable as error:
-            if writing:  # it waited for our own budget and never left
-                raise NotSent(str(error)) from None
-            raise
+            raise NotSent(said) if writing else _Refused(said, maintenance=method in self._closed)
+        if writing:
+            self._pacer.admit_order(protective=protective)
+        else:
+            patience_ms = self._config.request_timeout_ms // 2
+            await self._pacer.admit(weight, protective=protective, patience_ms=patience_ms)
         reply = Reply()
         token = last_reply.set(reply)
         try:
@@ -642,7 +648,7 @@ class BinanceUsdm:
         tell = log.info if failure.code == NO_SUCH_ORDER else log.warning
         tell("venue_error", call=method, kind=type(failure).__name__, error=str(failure))
         if isinstance(failure, VenueUnavailable | OutcomeUnknown):
-            self._missed(method)
+            self._missed(method, failure)
         else:
             self._heard(method)
         if isinstance(failure, RateLimited):
@@ -658,10 +664,15 @@ class BinanceUsdm:
         return min(deadline, now + self._config.request_timeout_ms / 2000)
 
     def _heard(self, method: str) -> None:
+        self._closed.discard(method)
         if self._breakers[method].succeeded():
             log.info("breaker_closed", call=method)
 
-    def _missed(self, method: str) -> None:
+    def _missed(self, method: str, failure: VenueError) -> None:
+        if isinstance(failure, VenueUnavailable) and failure.maintenance:
+            self._closed.add(method)
+        else:
+            self._closed.discard(method)
         if self._breakers[method].failed(time.monotonic()):
             log.warning("breaker_opened", call=method)
 

@@ -98,6 +98,7 @@ class ErrorTable(NamedTuple):
     codes: dict[str, Row]
     ranges: tuple[tuple[range, Row], ...]  # of codes without their minus sign
     statuses: tuple[StatusRow, ...]
+    maintenance: frozenset[str]  # codes that say so; a 503 without any code does, too (A2)
 
 
 _R, _U, _K = Verdict.REJECTED, Verdict.UNKNOWN, Verdict.KEY
@@ -318,6 +319,7 @@ BINANCE_USDM = ErrorTable(
             "order",
         ),
     ),
+    maintenance=frozenset({"-1016"}),
 )
 
 TABLES: dict[str, ErrorTable] = {"binanceusdm": BINANCE_USDM}

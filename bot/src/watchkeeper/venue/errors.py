@@ -29,7 +29,6 @@ from watchkeeper.venue.protocol import (
 )
 
 NO_SUCH_ORDER = "-2013"
-_MAINTENANCE = ("-1016",)
 
 # How long to keep silent when the answer does not say. The venue counts weight by the minute; a
 # ban starts at two minutes.
@@ -116,12 +115,12 @@ def classify(
     said = " ".join(filter(None, (f"{what}: HTTP {reply.status}", code, reply.text)))
     said += f" ({verdict.value}: {text})"
     match verdict:
+        case Verdict.UNKNOWN if writing:
+            return OutcomeUnknown(said, code=code)
         case Verdict.UNKNOWN:
             # 4xx without a code comes from proxies and firewalls in front of the venue: 408 is
             # documented as a timeout behind them, so even these prove nothing about an order.
-            if writing:
-                return OutcomeUnknown(said, code=code)
-            away = code in _MAINTENANCE or (reply.status == 503 and not code)
+            away = code in BINANCE_USDM.maintenance or (reply.status == 503 and not code)
             return VenueUnavailable(said, code=code, maintenance=away)
         case Verdict.RATE:
             return RateLimited(said, code=code, until_ms=_silent_until(reply, now_ms))

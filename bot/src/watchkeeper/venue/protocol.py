@@ -156,11 +156,13 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """How it stands with the way to the venue, for the heartbeat.
 
     ``open_breakers`` are calls that are refused at once unless they protect. ``silent_until_ms``
-    (venue time): the end of a 429 or a ban.
+    (venue time): the end of a 429 or a ban. ``rate_budget``: ``shared`` by all programs of the
+    host, ``alone`` where there is no such service, ``safe pace`` while it does not answer.
     """
 
     open_breakers: tuple[str, ...] = ()
     silent_until_ms: int | None = None
+    rate_budget: str = "alone"
 
 
 class KeyPermissions(msgspec.Struct, frozen=True, kw_only=True):

@@ -249,6 +249,12 @@ def _clock(around: Surroundings) -> Trouble | None:
     return Trouble(f"host clock is not synchronised (offset {verdict['offset_ms']} ms)")
 
 
+def _rate_budget(around: Surroundings) -> Trouble | None:
+    if around.overview.rate_budget != {}:
+        return None
+    return Trouble("rate-budget.service says nothing: every program keeps to its safe pace")
+
+
 def _venue_clock(around: Surroundings) -> Trouble | None:
     if around.config is None:
         return None
@@ -412,6 +418,7 @@ BOT_CHECKS: tuple[Check, ...] = (
         consecutive=1,
     ),
     Check(name="host-clock", probe=_clock, severity=Severity.CRITICAL, alert=AlertId.CLOCK_OFFSET),
+    Check(name="rate-budget", probe=_rate_budget, severity=Severity.WARNING),
     Check(
         name="venue-clock",
         probe=_venue_clock,

@@ -84,6 +84,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     memory: Memory | None
     disk: Disk | None
     clock: dict[str, Any] | None
+    rate_budget: dict[str, Any] | None  # {}: there should be one, and it tells nothing
     restart_pending: list[str]
     units: list[Unit]
     problems: list[str]
@@ -131,6 +132,18 @@ def _units(paths: Paths) -> list[Unit]:
     return units(f"supervisord@{bot}-*.service", f"health-check@{bot}.timer", "wk-*.timer")
 
 
+def _rate_budget(paths: Paths, at_ms: int) -> dict[str, Any] | None:
+    """What the host's rate budget said last; None where there is no such service."""
+    folder = paths.rate_budget.parent
+    if not folder.is_dir():
+        return None
+    try:
+        told: dict[str, Any] = msgspec.json.decode((folder / "state.json").read_bytes(), type=dict)
+    except (OSError, msgspec.MsgspecError):
+        return {}
+    return told if at_ms - int(told.get("written_ms", 0)) < LOST_MS else {}
+
+
 def _look(paths: Paths, supervisor_timeout_s: float) -> Overview:
     problems: list[str] = []
     at_ms = now_ms()
@@ -165,6 +178,7 @@ def _look(paths: Paths, supervisor_timeout_s: float) -> Overview:
         memory=memory_of(pid) if pid else None,
         disk=disk_of(paths.state),
         clock=None if verdict is None else msgspec.to_builtins(verdict),
+        rate_budget=_rate_budget(paths, at_ms),
         restart_pending=_pending(paths, slots, programs, beats),
         units=[],
         problems=problems,
