@@ -37,7 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "trailing_step_pct": "1",
     },
 }
-SETTLED_S = 45.0  # by then everything is as it must be, on a busy machine, too
+SETTLED_S = 90.0  # by then everything is as it must be, on a busy machine, too
 DEADLINE_MS = 700_000  # ahead: more than an UNKNOWN order's deadline
 
 
