@@ -18,8 +18,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-from bench.measure import KILLS_PER_BOT, Peer, Restart, memory, peer, restarts, venue_at
-from bench.report import LATENCIES_MS, Floor, Kills, Report, as_markdown
+from bench.measure import (
+    KILLS_PER_BOT,
+    SPARE_KILLS_PER_BOT,
+    Peer,
+    Restart,
+    memory,
+    peer,
+    restarts,
+    venue_at,
+)
+from bench.report import LATENCIES_MS, Floor, Kills, Report, Series, as_markdown
 
 PEERS = {
     "plain Python, five signed calls": ("plain.py",),
@@ -39,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--quick", action="store_true", help="one round, for a first look")
     options.add_argument("--write", action="store_true", help=f"also write docs/{DOCUMENT.name}")
     options.add_argument(
-        "--rounds", type=int, metavar="N", help=f"of {KILLS_PER_BOT} kills each; default: 5"
+        "--rounds",
+        type=int,
+        metavar="N",
+        help=f"of {KILLS_PER_BOT} kills each, {SPARE_KILLS_PER_BOT} with a spare; default: 5",
     )
     options.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
     chosen = options.parse_args(argv)
@@ -62,8 +74,12 @@ def _measure(directory: Path, rounds: int, seed: int) -> Report:
     peers: dict[str, dict[int, list[Peer]]] = {
         name: {latency_ms: [] for latency_ms in LATENCIES_MS} for name in PEERS
     }
-    series = [(latency_ms, True) for latency_ms in LATENCIES_MS] + [(0, False)]
-    kills: dict[tuple[int, bool], list[Restart]] = {each: [] for each in series}
+    series = [
+        *(Series(latency_ms) for latency_ms in LATENCIES_MS),
+        Series(0, waker=False),
+        *(Series(latency_ms, spare=True) for latency_ms in LATENCIES_MS),
+    ]
+    kills: dict[Series, list[Restart]] = {each: [] for each in series}
     for number in range(rounds):
         here = directory / str(number)
         for latency_ms in LATENCIES_MS:
@@ -74,28 +90,26 @@ def _measure(directory: Path, rounds: int, seed: int) -> Report:
                     peers[name][latency_ms] += [
                         peer(script, *arguments, venue=venue) for _ in range(PEER_RUNS)
                     ]
-        for latency_ms, waker in series:
-            if not waker and number > POLLING_ROUNDS:
+        for at, each in enumerate(series):
+            if not each.waker and number > POLLING_ROUNDS:
                 continue
             found = restarts(
-                here / f"kills-{latency_ms}-{waker:d}",
-                kills=KILLS_PER_BOT,
-                latency_ms=latency_ms,
-                waker=waker,
+                here / f"kills-{at}",
+                kills=SPARE_KILLS_PER_BOT if each.spare else KILLS_PER_BOT,
+                latency_ms=each.latency_ms,
+                waker=each.waker,
+                spare=each.spare,
                 draw=draw,
             )
-            kills[latency_ms, waker] += found
+            kills[each] += found
             known = ", ".join(f"{restart.known:.0f}" for restart in found)
-            how = "" if waker else ", supervisord polling"
-            _tell(
-                f"round {number + 1}/{rounds}, {latency_ms} ms{how}: known again after {known} ms"
-            )
+            _tell(f"round {number + 1}/{rounds}, {each}: known again after {known} ms")
     _tell("memory")
     machine = f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}"
     return Report(
         date=datetime.now(UTC).date().isoformat(),
         machine=f"{machine}, Python {platform.python_version()}, load before {busy:.1f}",
-        kills=[Kills.of(*each, found) for each, found in kills.items()],
+        kills=[Kills.of(each, found) for each, found in kills.items()],
         peers={
             name: {latency_ms: Floor.of(runs) for latency_ms, runs in by_latency.items()}
             for name, by_latency in peers.items()

@@ -21,17 +21,25 @@ from bot.tests.support.local_bot import SYMBOL, LocalBot
 from bot.tests.support.paper_venue import PaperVenue
 from bot.tests.support.witness import Event, replay
 
+from watchkeeper.watch.heartbeat import ALL_PROGRAMS, EXECUTORS
+
 ALIAS = "ALPHA01"
 NAME = "BTCUSDT"
 PRICE = Decimal(47000)
 KILLS_PER_BOT = 4  # the venue counts weight by the minute, and so does the bot
 FLOOR = Path(__file__).parent / "floor"
-PROGRAMS = ("feed", "strategy", "executor", "risk", "notifier", "health")
+SPARE_KILLS_PER_BOT = 10  # what a spare reads at once may use the whole budget
+PROGRAMS = ALL_PROGRAMS
 STAGES = (
     "killed to new process",
     "interpreter, configuration, log",
     "imports to first request",
     "clock, symbols, account",
+    "lock, journal, first reading",
+    "repair and second reading",
+)
+SPARE_STAGES = (
+    "killed to first request",
     "lock, journal, first reading",
     "repair and second reading",
 )
@@ -88,24 +96,36 @@ def venue_at(directory: Path, latency_ms: int) -> Iterator[PaperVenue]:
 
 
 def restarts(
-    directory: Path, *, kills: int, latency_ms: int, waker: bool, draw: random.Random
+    directory: Path,
+    *,
+    kills: int,
+    latency_ms: int,
+    waker: bool,
+    draw: random.Random,
+    spare: bool = False,
 ) -> list[Restart]:
-    """Kill one bot's executor ``kills`` times under a real supervisord, at random moments."""
+    """Kill one bot's executor ``kills`` times under a real supervisord, at random moments.
+
+    ``spare``: another executor waits each time, for whoever holds the lease.
+    """
+    programs = ("feed", *EXECUTORS) if spare else ("feed", EXECUTORS[0])
     with (
         venue_at(directory / "venue", latency_ms) as venue,
-        LocalBot(directory / "bot", venue, alias=ALIAS, waker=waker) as bot,
+        LocalBot(directory / "bot", venue, alias=ALIAS, waker=waker, programs=programs) as bot,
     ):
         open_position(bot, venue)
         found = []
         for _ in range(kills):
+            if spare:
+                _wait_spare(bot)
             time.sleep(draw.random())  # anywhere in supervisord's second
-            found.append(_kill(bot, venue))
+            found.append(_kill(bot, venue, spare=spare))
         return found
 
 
 def open_position(bot: LocalBot, venue: PaperVenue) -> None:
     def heard() -> bool:
-        beat = bot.heartbeat("executor")
+        beat = bot.executor()
         if beat is not None and beat.progress.get("last_tick_ms"):
             return True
         venue.admin.price(PRICE, NAME)
@@ -121,7 +141,7 @@ def _wait_protected(bot: LocalBot, venue: PaperVenue, *, but: int = 0) -> None:
     """One stop rests, the executor says READY, and supervisord takes it for RUNNING."""
 
     def protected() -> bool:
-        beat = bot.heartbeat("executor")
+        beat = bot.executor()
         return (
             beat is not None
             and beat.pid != but
@@ -131,16 +151,30 @@ def _wait_protected(bot: LocalBot, venue: PaperVenue, *, but: int = 0) -> None:
         )
 
     bot.wait_for(protected, what="a protected position", deadline_s=60)
-    bot.wait_running("executor")
+    for program in set(bot.programs) & set(EXECUTORS):
+        bot.wait_running(program)
 
 
-def _kill(bot: LocalBot, venue: PaperVenue) -> Restart:
+def _wait_spare(bot: LocalBot) -> None:
+    def waits() -> bool:
+        beats = (bot.heartbeat(seat) for seat in EXECUTORS)
+        return any(
+            beat is not None and beat.state == "SPARE" and beat.pid == bot.pid(beat.program)
+            for beat in beats
+        )
+
+    bot.wait_for(waits, what="a spare that waits")
+
+
+def _kill(bot: LocalBot, venue: PaperVenue, *, spare: bool) -> Restart:
     admin = venue.admin
+    dying = bot.wait_for(bot.executor, what="an executor").program
+    heir = next(seat for seat in EXECUTORS if seat != dying) if spare else dying
     seq = admin.health()["last"]
     (stop,) = admin.state(ALIAS)["open_algo_orders"]
-    old, killed_ms = bot.kill("executor")
+    old, killed_ms = bot.kill(dying)
     admin.hand_cancel(NAME, alias=ALIAS, algo_id=stop["algoId"])
-    reconciled_ms = bot.wait_log("executor", "reconciled", after_ms=killed_ms)["at_ms"]
+    reconciled_ms = bot.wait_log(heir, "reconciled", after_ms=killed_ms)["at_ms"]
     _wait_protected(bot, venue, but=old)
     events = [e for e in admin.events() if e["seq"] > seq]
     cancelled = next(e["seq"] for e in events if e["kind"] == "hand")
@@ -155,7 +189,32 @@ def _kill(bot: LocalBot, venue: PaperVenue) -> Restart:
         requests=sum(
             e["kind"] == "request" and killed_ms <= e["ts_ms"] <= reconciled_ms for e in events
         ),
-        stages=_stages(bot, events, killed_ms, reconciled_ms),
+        stages=(
+            _spare_stages(bot, heir, events, killed_ms, reconciled_ms)
+            if spare
+            else _stages(bot, events, killed_ms, reconciled_ms)
+        ),
+    )
+
+
+def _spare_stages(
+    bot: LocalBot, heir: str, events: Sequence[Event], killed_ms: float, reconciled_ms: float
+) -> dict[str, float]:
+    lease = bot.wait_log(heir, "lease_taken", after_ms=killed_ms)
+    reading_ms = _first_reading_ms(events)
+    marks = (killed_ms, reading_ms, lease["at_ms"], reconciled_ms)
+    spans = (later - earlier for earlier, later in pairwise(marks))
+    return dict(zip(SPARE_STAGES, spans, strict=True))
+
+
+def _first_reading_ms(events: Sequence[Event]) -> float:
+    """The snapshot's heaviest part marks its beginning."""
+    return float(
+        min(
+            e["ts_ms"]
+            for e in events
+            if e["kind"] == "request" and e["path"] == "/fapi/v1/openAlgoOrders"
+        )
     )
 
 
@@ -170,12 +229,7 @@ def _stages(
         e["ts_ms"] for e in events if e["kind"] == "request" and e["ts_ms"] >= starting["at_ms"]
     ]
     first_ms = min(asked)
-    # The snapshot's heaviest part marks its beginning.
-    reading_ms = min(
-        e["ts_ms"]
-        for e in events
-        if e["kind"] == "request" and e["path"] == "/fapi/v1/openAlgoOrders"
-    )
+    reading_ms = _first_reading_ms(events)
     marks = (
         killed_ms,
         born_ms,

@@ -1,13 +1,23 @@
-"""Fixtures every test of the bot may use."""
+"""Fixtures every test of the bot may use, and how many examples properties are tried on."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bot.tests.support.bot_tree import BotTree
+from hypothesis import HealthCheck, settings
+
+# HYPOTHESIS_PROFILE=full is what `make properties` takes, and `make test-full` with it.
+_SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile("fast", max_examples=50, deadline=None)
+settings.register_profile(
+    "full", max_examples=10_000, deadline=None, suppress_health_check=_SLOW_IS_FINE
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
 @pytest.fixture

@@ -118,6 +118,14 @@ def test_symbols_are_listed_once_in_order(tmp_path: Path) -> None:
             BASE + "[protection]\nstop_distance_pct = 20\n",
             "protection.stop_distance_pct: must be below protection.underwater_pct",
         ),
+        (BASE + "[policy]\nunderwater = 'hope'\n", "policy.underwater: Invalid enum value 'hope'"),
+        (BASE + "[policy]\nreduce_pct = 0\n", "policy.reduce_pct: must be above 0"),
+        (BASE + "[policy]\nreduce_pct = 101\n", "policy.reduce_pct: must be at most 100"),
+        (
+            BASE + "[policy]\nliquidation_distance_pct = -1\n",
+            "policy.liquidation_distance_pct: must not be negative",
+        ),
+        (BASE + "[policy]\nrefused = 'exit'\n", "policy.refused: unknown setting"),
         (BASE + "[protection]\nunderwater_pct = 100\n", "protection.underwater_pct: must be below"),
         (
             BASE + "[data]\nmax_age_ms = 500\n[heartbeat]\ninterval_ms = 1000\n",

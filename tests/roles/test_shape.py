@@ -23,7 +23,9 @@ def test_roles_are_found() -> None:
         "bot",
         "bot_release",
         "health_check",
+        "kill_switch",
         "log_rotation",
+        "rate_budget",
         "supervisord",
         "timesync",
     }

@@ -25,7 +25,10 @@ UNITS = {
     "health-check@alpha.service.d/watchkeeper.conf": rendered(
         "health_check", "defaults", "bot.conf"
     ),
+    "kill@.service": rendered("kill_switch", "defaults", "kill@.service"),
+    "kill@alpha.service.d/watchkeeper.conf": rendered("kill_switch", "defaults", "bot.conf"),
     "health-probe@ours.service": rendered("health_check", "foreign", "health-probe.service"),
+    "rate-budget.service": rendered("rate_budget", "defaults", "rate-budget.service"),
     "wk-logrotate@.service": rendered("log_rotation", "patient", "wk-logrotate@.service"),
     "wk-logrotate@.timer": rendered("log_rotation", "patient", "wk-logrotate@.timer"),
     "wk-clock.service": rendered("timesync", "defaults", "wk-clock.service"),
@@ -47,6 +50,8 @@ INSTANCES = [
     "health-check@alpha.service",
     "health-check@alpha.timer",
     "health-probe@ours.service",
+    "kill@alpha.service",
+    "rate-budget.service",
     "wk-clock-wait.service",
     "wk-clock.service",
     "wk-clock.timer",
@@ -194,6 +199,32 @@ def test_locks_of_accounts_are_for_bots_that_trade_and_nobody_removes_anothers()
         assert ("/run/watchkeeper/locks" in writable) is opened
     tmpfiles = rendered("base", "defaults", "tmpfiles.conf")
     assert "d /run/watchkeeper/locks 3770 root wk-bots -" in tmpfiles
+
+
+def test_the_kill_switch_is_the_bots_own_user_and_can_do_no_more() -> None:
+    template = sections(UNITS["kill@.service"])["Service"]
+    assert template["User"] == "wk-%i", "no such user: without its own part it can do nothing"
+    assert template["CapabilityBoundingSet"] == ""
+    assert "Slice" not in template, "what the bot uses up is not missing here"
+    assert template["TimeoutStartSec"] == "infinity"
+    own = sections(UNITS["kill@alpha.service.d/watchkeeper.conf"])["Service"]
+    assert (own["User"], own["Group"]) == ("wk-alpha-blue", "wk-alpha")
+    paths = own["ReadWritePaths"].split()
+    assert paths == [
+        "-/var/lib/watchkeeper/alpha",
+        "-/run/watchkeeper/alpha",
+        "-/run/watchkeeper/locks",
+    ]
+
+
+def test_only_named_people_may_pull_the_kill_switch() -> None:
+    rules = rendered("kill_switch", "defaults", "polkit.rules")
+    pattern = re.search(r"!/(\^kill@.*\$)/", rules)
+    assert pattern is not None
+    unit = re.compile(pattern[1])
+    assert unit.match("kill@alpha.service")
+    for other in ("kill@.service", "supervisord@alpha-blue.service", "kill@alpha.service.d"):
+        assert not unit.match(other)
 
 
 def test_a_health_command_runs_as_its_program_and_the_check_with_one_bots_groups() -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from bot.tests.support.beats import write_all_beats, write_beat
 from bot.tests.support.bot_tree import BotTree
@@ -19,7 +20,7 @@ from watchkeeper.__main__ import main
 from watchkeeper.bus.protocol import COMMANDS
 from watchkeeper.bus.sqlite import open_bus
 from watchkeeper.cli.doctor import judge_key
-from watchkeeper.config import BotConfig
+from watchkeeper.config import BotConfig, PolicyConfig
 from watchkeeper.venue.protocol import KeyPermissions
 from watchkeeper.watch.clock import now_ms
 from watchkeeper.watch.heartbeat import State
@@ -86,7 +87,10 @@ def healthy(tree: BotTree) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ["status", "doctor", "reconcile", "check", "resume", "paper", "config"]),
+        (
+            ["--help"],
+            ["status", "doctor", "reconcile", "policy", "check", "kill", "resume", "config"],
+        ),
         (["status", "--help"], ["--json", "--watch", "within 2 seconds", "Exit status: 0"]),
         (["doctor", "--help"], ["sends no order", "Exit status: 0"]),
         (["check", "--help"], ["checks.toml", "0 ok, 10 warning, 2 critical"]),
@@ -169,6 +173,30 @@ def test_status_of_a_healthy_bot(cli: Cli, bot_tree: BotTree) -> None:
     (bot,) = cli.json["bots"]
     assert cli.json["well"] is True
     assert {p["name"]: p["state"] for p in bot["programs"]}["executor"] == "READY"
+
+
+def test_status_shows_what_is_used_of_the_rate_budget(cli: Cli, bot_tree: BotTree) -> None:
+    healthy(bot_tree)
+    state = bot_tree.paths.rate_budget.with_name("state.json")
+    state.parent.mkdir(parents=True)
+    cli("status")
+    assert "its service is away" in cli.out
+    pool = {"used": 312, "limit": 2400, "silent_ms": 90_000}
+    told = {"written_ms": now_ms(), "clients": 3, "pools": {"binanceusdm": pool}}
+    state.write_text(json.dumps(told))
+    cli("status")
+    assert "312 of 2400 in a minute (binanceusdm), silent for 90 s" in cli.out
+
+
+def test_status_tells_what_is_wrong_with_the_way_to_the_venue(
+    cli: Cli, bot_tree: BotTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy(bot_tree)
+    condition = {"open_breakers": ["balance"], "silent_until_ms": now_ms() + 300_000}
+    write_beat(bot_tree.paths, "executor", last_reconciled_ms=now_ms(), venue=condition)
+    monkeypatch.setenv("COLUMNS", "300")
+    cli("status")
+    assert "breakers open: balance, venue wants silence for 4 min" in cli.out
 
 
 def test_status_tells_what_is_wrong(cli: Cli, bot_tree: BotTree) -> None:
@@ -339,24 +367,76 @@ def test_config_check_of_a_foreign_bot(cli: Cli, bot_tree: BotTree) -> None:
 # resume, reconcile
 
 
-def test_resume_needs_a_word_from_a_person(cli: Cli, bot_tree: BotTree) -> None:
-    assert cli("resume") == 0
+def test_resume_needs_a_reason_and_a_word_from_a_person(cli: Cli, bot_tree: BotTree) -> None:
+    assert cli("resume", "--reason", "mended") == 0
     assert "not halted" in cli.out
     halt(bot_tree.paths, "daily loss", "risk")
-    assert cli("resume") == 2
+    assert cli("resume", "--force", "--yes") == 2
+    assert "--reason" in cli.err
+    assert cli("resume", "--force", "--yes", "--reason", " ") == 2
+    assert "--reason" in cli.err
+    assert cli("resume", "--force", "--reason", "mended") == 2
     assert "--yes" in cli.err
     assert is_halted(bot_tree.paths)
-    assert cli("resume", "--yes", "--by", "ada") == 0
+    assert cli("resume", "--force", "--yes", "--by", "ada", "--reason", "mended") == 0
     assert is_halted(bot_tree.paths) is None
-    assert b'"by":"ada"' in bot_tree.paths.halt.read_bytes()
+    released = bot_tree.paths.halt.read_bytes()
+    assert b'"by":"ada"' in released
+    assert b'"reason":"mended"' in released
+
+
+@pytest.mark.parametrize(("typed", "status"), [("alpha", 0), ("yes", 1), ("", 1)])
+def test_resume_wants_the_bots_name_typed(
+    cli: Cli, bot_tree: BotTree, monkeypatch: pytest.MonkeyPatch, typed: str, status: int
+) -> None:
+    halt(bot_tree.paths, "daily loss", "risk")
+    monkeypatch.setattr("builtins.input", lambda _: typed)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert cli("resume", "--force", "--reason", "mended") == status
+    assert (is_halted(bot_tree.paths) is None) is (status == 0)
+
+
+def test_resume_without_a_venue_stays_halted(cli: Cli, bot_tree: BotTree) -> None:
+    halt(bot_tree.paths, "daily loss", "risk")
+    assert cli("resume", "--yes", "--reason", "mended") == 1
+    assert "cannot be told" in cli.out
+    assert is_halted(bot_tree.paths)
 
 
 def test_resume_that_reaches_one_file_only_says_so(cli: Cli, bot_tree: BotTree) -> None:
     halt(bot_tree.paths, "why", "risk")
     bot_tree.paths.halt_run.unlink()
     bot_tree.paths.halt_run.mkdir()
-    assert cli("resume", "--yes") == 2
+    assert cli("resume", "--force", "--yes", "--reason", "mended") == 2
     assert "still halted" in cli.err
+
+
+# kill
+
+
+def test_kill_halts_before_it_knows_anything(cli: Cli, bot_tree: BotTree) -> None:
+    assert cli("kill", "--halt-only", "--reason", "drill", "--by", "ada") == 0
+    assert is_halted(bot_tree.paths) == "drill (by ada)"
+    assert "alpha  halted" in cli.out
+
+
+def test_kill_wants_one_bot_or_all(cli: Cli, bot_tree: BotTree) -> None:
+    beta = BotTree(bot_tree.paths.root, "beta")
+    beta.write_config(STRATEGY)
+    assert cli("kill", "--halt-only") == 2
+    assert "name one" in cli.err
+    assert cli("kill", "--all", "--bot", "beta") == 2
+    assert is_halted(bot_tree.paths) is None
+    assert cli("kill", "--all", "--halt-only") == 0
+    assert is_halted(bot_tree.paths)
+    assert is_halted(beta.paths)
+
+
+def test_kill_that_may_not_halt_says_what_may(cli: Cli, bot_tree: BotTree) -> None:
+    for name in ("halt", "halt_run"):
+        getattr(bot_tree.paths, name).mkdir()
+    assert cli("kill", "--halt-only") == 1
+    assert "not halted" in cli.out
 
 
 def test_reconcile_asks_the_executor(cli: Cli, bot_tree: BotTree) -> None:
@@ -370,30 +450,49 @@ def test_reconcile_asks_the_executor(cli: Cli, bot_tree: BotTree) -> None:
     assert json.loads(message.payload) == {"command": "reconcile"}
 
 
-def test_doctor_goes_on_in_the_bots_release(cli: Cli, bot_tree: BotTree) -> None:
-    program = bot_tree.paths.root / "opt/watchkeeper/slots/alpha-blue/bin/watchkeeper"
-    program.parent.mkdir(parents=True)
-    program.write_text('#!/bin/sh\necho "release: $*"\n')
-    program.chmod(0o755)
-    script = (
-        "import sys\n"
-        "from importlib import util\n"
-        "find = util.find_spec\n"
-        "util.find_spec = lambda name: None if name == 'ccxt' else find(name)\n"
-        "from watchkeeper.__main__ import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
+def test_reconcile_frees_a_symbol(cli: Cli, bot_tree: BotTree) -> None:
+    open_bus(bot_tree.paths.bus).close()
+    assert cli("reconcile", "--unblock", "BTC/USDT:USDT") == 0
+    assert "free BTC/USDT:USDT" in cli.out
+    bus = open_bus(bot_tree.paths.bus)
+    (message,) = bus.receive(COMMANDS, "executor")
+    bus.close()
+    assert json.loads(message.payload)["unblock"] == "BTC/USDT:USDT"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
+def test_reconcile_of_a_foreign_program_says_what_it_is(
+    cli: Cli, bot_tree: BotTree, arguments: tuple[str, ...]
+) -> None:
+    bot_tree.paths.config.unlink()
+    (bot_tree.paths.etc / "foreign.toml").write_text('name = "freq"\n')
+    assert cli("reconcile", *arguments) == 2
+    assert "foreign program, freq" in cli.err
+    assert cli("policy") == 2
+    assert "foreign program, freq" in cli.err
+
+
+def test_policy_prints_the_table_in_force(cli: Cli, bot_tree: BotTree) -> None:
+    bot_tree.write_config('[policy]\nunderwater = "close"\nreduce_pct = "25"\n')
+    assert cli("policy") == 0
+    (line,) = [line for line in cli.out.splitlines() if "policy.underwater " in line]
+    assert line.split()[:4] == ["P16", "policy.underwater", "close*", "wait"]
+    assert cli("policy", "--json") == 0
+    table = {c["setting"]: c for c in json.loads(cli.out)["policy"]}
+    assert (table["policy.reduce_pct"]["value"], table["policy.reduce_pct"]["default"]) == (
+        "25",
+        "50",
     )
-    command = [sys.executable, "-c", script, "doctor", "--bot", "alpha"]
-    done = subprocess.run(
-        command, env=bot_tree.environment, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (0, "release: doctor --bot alpha\n")
-    program.unlink()
-    done = subprocess.run(
-        command, env=bot_tree.environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert "has no release with it" in done.stderr
+    assert table["policy.reduce_pct"]["rows"] == ["P16", "P17"]
+    # Nothing that an operator may decide is left out.
+    settings = {name.partition(".")[2] for name in table if name.startswith("policy.")}
+    assert settings == {field.name for field in msgspec.structs.fields(PolicyConfig)}
+
+
+def test_policy_with_wrong_settings_names_them(cli: Cli, bot_tree: BotTree) -> None:
+    bot_tree.write_config('[policy]\nunderwater = "hope"\n')
+    assert cli("policy") == 2
+    assert "policy.underwater" in cli.err
 
 
 # doctor's judgement of keys
@@ -432,3 +531,21 @@ def test_a_key_that_ends_soon(days: int, worst: str) -> None:
 def test_every_diagnosis_that_is_not_well_says_what_mends_it() -> None:
     bad = KeyPermissions(trade=False, withdraw=True, ip_restricted=False, trade_until_ms=NOW)
     assert all(d.mend for d in judge_key(bad, LIVE, NOW) if d.status != "ok")
+
+
+# Errors
+
+
+def test_errors_explains_a_code_with_or_without_its_sign(cli: Cli) -> None:
+    assert cli("errors", "2022") == 0
+    with_sign = cli("errors", "-2022", "--json")
+    assert with_sign == 0
+    (row,) = cli.json
+    assert row["verdict"] == "rejected"
+    assert row["source"].startswith("Error Codes")
+    assert cli("errors", "4999") == 0
+    assert "refused by a filter" in cli.out
+    assert cli("errors") == 0
+    assert "-1021  clock" in cli.out
+    assert cli("errors", "9999") == 2
+    assert "UNKNOWN" in cli.err

@@ -30,6 +30,8 @@ from watchkeeper.journal.reader import read_journal
 from watchkeeper.journal.recover import open_journal, prove_writable
 from watchkeeper.journal.sqlite import DatabaseError
 from watchkeeper.journal.store import Journal
+from watchkeeper.lease import standby
+from watchkeeper.lease.host_lock import HostLock
 from watchkeeper.programs import executor as module
 from watchkeeper.programs.context import Context
 from watchkeeper.venue.protocol import VenueEvent
@@ -71,7 +73,7 @@ class Program:
     async def stop(self) -> None:
         self._context.stopping.set()
         if self._task is not None:
-            with contextlib.suppress(ConfigError):
+            with contextlib.suppress(ConfigError, apsw.CorruptError):
                 await self._task
 
     @property
@@ -143,10 +145,10 @@ class Disk:
         self.full = True
         self._opened[-1]._db.execute("PRAGMA query_only=1")
 
-    def _open(self, path: Path, *, bot: str, alarm: Alarm) -> Journal:
+    def _open(self, path: Path, *, bot: str, alarm: Alarm, check: bool) -> Journal:
         if self.locked:
             raise DatabaseError(f"{path}: database is locked")
-        journal = open_journal(path, bot=bot, alarm=alarm)
+        journal = open_journal(path, bot=bot, alarm=alarm, check=check)
         self._opened.append(journal)
         if self.full:
             journal._db.execute("PRAGMA query_only=1")
@@ -267,6 +269,48 @@ async def test_a_journal_damaged_meanwhile_is_set_aside(program: Program, disk: 
     disk.locked = False
     await program.until(lambda: program.state == "READY")
     assert list(program.paths.state.glob("journal.db.damaged-*"))
+
+
+def fill_and_damage(path: Path) -> None:
+    """The decision log's pages are spoilt; nothing that trading reads is."""
+    journal = Journal(path, bot="alpha")
+    with journal.transaction():
+        for number in range(2000):
+            journal.record_decision(number, "P10", BTC, "Nothing", {"why": "x" * 200})
+    journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    journal.close()
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 8192 * 4096
+    content[middle : middle + 4096] = b"\xa5" * 4096
+    path.write_bytes(content)
+
+
+async def test_a_spare_protects_first_and_then_looks_for_damage(program: Program) -> None:
+    """Reading a large journal takes longer than everything else it does when it takes over."""
+    holder = HostLock(program.paths.locks, "binanceusdm", ACCOUNT)
+    assert holder.try_acquire()
+    task = program.start()
+    await program.until(lambda: program.state == "SPARE")
+    fill_and_damage(program.paths.journal)
+    program.venue.amounts[BTC] = Decimal(2)
+    holder.release()
+    await eventually_async(lambda: program.venue.stops(BTC))
+    with pytest.raises(apsw.CorruptError):  # and the next one sets it aside (A8)
+        await task
+
+
+async def test_a_spare_keeps_several_connections_warm(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standby, "REFRESH_S", 0.01)
+    holder = HostLock(program.paths.locks, "binanceusdm", ACCOUNT)
+    assert holder.try_acquire()
+    program.start()
+    await program.until(lambda: program.venue.measured >= 2 * module.WARM_CONNECTIONS)
+    assert program.state == "SPARE"
+    assert program.venue.snapshots == 0
+    holder.release()
+    await program.until(lambda: program.state == "READY")
 
 
 async def test_another_account_s_journal_is_an_error_of_the_settings(program: Program) -> None:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -38,10 +36,11 @@ from bot.tests.reconcile.memory_venue import ACCOUNT, PARTS, MemoryVenue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from watchkeeper.config import PolicyConfig
 from watchkeeper.domain.ledger import signed
-from watchkeeper.domain.model import ZERO, Order, OrderState, Position, Side
+from watchkeeper.domain.model import ZERO, Order, OrderState, OrderType, Position, Side, Standing
 from watchkeeper.execution.stops import Stops
-from watchkeeper.journal.store import Journal
+from watchkeeper.journal.store import MEMORY, Journal
 from watchkeeper.reconcile.apply import apply
 from watchkeeper.reconcile.belief import believe, fills_since_ms, look
 from watchkeeper.reconcile.model import (
@@ -56,7 +55,8 @@ from watchkeeper.reconcile.model import (
 from watchkeeper.reconcile.plan import plan
 from watchkeeper.reconcile.protection import protects
 
-FAST = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How many examples is the profile's choice; see bot/tests/conftest.py.
+FAST = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SILENT: Any = structlog.wrap_logger(structlog.ReturnLogger(), processors=[lambda *_: ""])
 
 
@@ -65,6 +65,7 @@ class World(msgspec.Struct):
 
     positions: list[Position] = []
     orders: list[Order] = []
+    standing: list[Standing] = []
     venue: MemoryVenue = msgspec.field(default_factory=MemoryVenue)
     policy: Policy = POLICY
 
@@ -132,18 +133,18 @@ def _closes(done: Plan) -> bool:
 
 @contextmanager
 def bot_in(world: World, *, cold: bool = False) -> Iterator[Bot]:
-    with tempfile.TemporaryDirectory(prefix="wk-") as folder:
-        journal = Journal(Path(folder) / "journal.db", bot="alpha")
-        journal._db.execute("PRAGMA synchronous=OFF")  # what is tested here is not durability
-        journal.bind_account(ACCOUNT)
-        journal.raise_epoch()
-        if not cold:
-            for believed in world.positions:
-                journal.save_position(believed)
-            for known in world.orders:
-                journal.record_order(known)
-        yield Bot(journal, world.venue, world.policy)
-        journal.close()
+    journal = Journal(MEMORY, bot="alpha")  # what is tested here is not durability
+    journal.bind_account(ACCOUNT)
+    journal.raise_epoch()
+    if not cold:
+        for believed in world.positions:
+            journal.save_position(believed)
+        for known in world.orders:
+            journal.record_order(known)
+        for standing in world.standing:
+            journal.stand(standing)
+    yield Bot(journal, world.venue, world.policy)
+    journal.close()
 
 
 def watch(venue: MemoryVenue) -> list[int]:
@@ -183,9 +184,26 @@ STOP_FATES = ["rests", "gone", "cancelled", "filled", "never arrived", "arrived 
 ENTRY_FATES = ["never arrived", "filled", "rejected", "part"]
 
 
+LONG_AGO_MS = NOW_MS - 10 * 3_600_000
+POLICIES = [
+    Policy(
+        rules=RULES,
+        rows=PolicyConfig(
+            foreign_orders="cancel",
+            partial_entries="cancel",
+            lost_orders="cancel",
+            underwater="close",
+            exiting="wait",
+            refused_stop="exit",
+        ),
+    ),
+    Policy(rules=RULES, rows=PolicyConfig(foreign_orders="claim", underwater="reduce")),
+]
+
+
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
-    world = World(policy=draw(st.sampled_from([POLICY, POLICY, FREEZE, TRAILING])))
+    world = World(policy=draw(st.sampled_from([POLICY, POLICY, FREEZE, TRAILING, *POLICIES])))
     venue = world.venue
     venue.amounts[BTC] = dec(draw(QUANTITIES))
     venue.marks[BTC] = dec(draw(MARKS))
@@ -207,6 +225,11 @@ def worlds(draw: st.DrawFn) -> World:
         _an_entry(draw, world, next(numbers))
     if draw(st.booleans()):
         _an_exit(draw, world, next(numbers))
+    if draw(st.booleans()):
+        _a_limit_order(draw, world, next(numbers))
+    if draw(st.sampled_from([True, False, False])):
+        since_ms = draw(st.sampled_from([LONG_AGO_MS, NOW_MS - 1_000]))
+        world.standing.append(Standing(draw(st.sampled_from(["P16", "S14"])), BTC, since_ms))
     for number in range(draw(st.integers(0, 2))):
         side = draw(st.sampled_from(Side))
         part = fill(side, draw(st.integers(1, 3)), order_id=f"hand-{number}")
@@ -263,6 +286,26 @@ def _an_entry(draw: st.DrawFn, world: World, number: int) -> None:
         world.venue.orders[made.client_id] = msgspec.structs.replace(
             made, state=state, filled=done, average_price=dec(100) if done else None, updated_ms=2
         )
+
+
+def _a_limit_order(draw: st.DrawFn, world: World, number: int) -> None:
+    """It rests, with a part of it filled perhaps: ours, ours and forgotten, or another hand's."""
+    whose = draw(st.sampled_from(["known", "forgotten", "foreign"]))
+    filled = dec(draw(st.sampled_from([0, 0, 1])))
+    client_id = f"web_{number}" if whose == "foreign" else f"wkE-alpha-1-{number}"
+    resting = order(
+        client_id,
+        OrderState.PARTIALLY_FILLED if filled else OrderState.OPEN,
+        3,
+        draw(st.sampled_from(Side)),
+        filled=filled,
+        type=OrderType.LIMIT,
+        intent_id=f"i-limit-{number}" if whose == "known" else "",
+        reduce_only=whose == "foreign" and draw(st.booleans()),
+    )
+    world.venue.orders[client_id] = resting
+    if whose == "known":
+        world.orders.append(msgspec.structs.replace(resting, state=OrderState.OPEN, filled=ZERO))
 
 
 def _an_exit(draw: st.DrawFn, world: World, number: int) -> None:

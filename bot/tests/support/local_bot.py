@@ -43,7 +43,7 @@ from watchkeeper.files import write_atomically
 from watchkeeper.journal.reader import JournalReader, read_journal
 from watchkeeper.paths import Paths
 from watchkeeper.watch.clock import now_ms
-from watchkeeper.watch.heartbeat import Beat, State, read_beat
+from watchkeeper.watch.heartbeat import EXECUTORS, Beat, State, read_beat
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ class LocalBot:
             bytes, and a test's ``tmp_path`` is often too long.
         venue: a running paper venue.
         alias: the venue's account, opened by :meth:`AdminClient.open_account` with its own key.
-        programs: what supervisord runs.
+        programs: what supervisord runs; ``executor2`` beside ``executor`` is the spare.
         symbols: what the bot trades; no strategy needs to run for it.
         settings: of ``bot.toml``, over :data:`CONFIG`.
         waker: whether supervisord is woken by a dying child, as on a host.
@@ -306,6 +306,15 @@ class LocalBot:
     def heartbeat(self, program: str) -> Beat | None:
         return read_beat(self.paths.heartbeats / f"{program}.json")
 
+    def executor(self) -> Beat | None:
+        """The last heartbeat of the executor that holds the lease, or held it last."""
+        beats = [beat for seat in EXECUTORS if (beat := self.heartbeat(seat)) is not None]
+        return max(
+            beats,
+            key=lambda beat: (beat.state is not State.SPARE, beat.progress.get("epoch", 0)),
+            default=None,
+        )
+
     def wait_ready(self, *, but: int = 0, deadline_s: float = 30.0) -> Beat:
         """Until the executor may open positions: READY, not blocked, with a price of each symbol.
 
@@ -316,7 +325,7 @@ class LocalBot:
         assert "executor" in self.programs, "this bot has no executor"
 
         def ready() -> Beat | None:
-            beat = self.heartbeat("executor")
+            beat = self.executor()
             if beat is None or beat.pid == but or beat.state is not State.READY:
                 return None
             if not beat.progress.get("entries_allowed") or not beat.progress.get("last_tick_ms"):
@@ -324,7 +333,7 @@ class LocalBot:
             return beat
 
         beat = self.wait_for(ready, deadline_s=deadline_s, what="executor READY for entries")
-        self.wait_running("executor")
+        self.wait_running(beat.program)
         return beat
 
     def wait_running(self, program: str) -> None:

@@ -601,6 +601,28 @@ async def test_429_silences_all_but_protective_calls(paper: PaperVenue, venue: B
     assert isinstance((await venue.snapshot(protective=True)).positions, tuple)
 
 
+async def test_reads_slow_down_by_the_venues_own_count_before_it_refuses(
+    paper: PaperVenue, open_adapter: Open, alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("watchkeeper.venue.binance.VENUE_WEIGHT_PER_MINUTE", 2400)
+    venue = open_adapter(alias)
+    await venue.connect()
+    paper.admin.fault(
+        "respond",
+        match={"path": "/fapi/v1/premiumIndex"},
+        status=200,
+        body={"markPrice": "50000"},
+        headers={"X-MBX-USED-WEIGHT-1M": "1800"},
+    )
+    await venue.mark_price(BTC)
+    last = last_event(paper)
+    held_back = await venue.snapshot()
+    assert isinstance(held_back.positions, Missing)
+    assert "rate budget" in held_back.positions.reason
+    assert paper.events("request", after=last) == []
+    assert isinstance((await venue.snapshot(protective=True)).positions, tuple)
+
+
 async def test_own_budget_is_kept(paper: PaperVenue, open_adapter: Open, alias: str) -> None:
     paper.admin.clock(60_000 - time.time_ns() // 1_000_000 % 60_000)  # its minute has just begun
     try:
@@ -620,10 +642,10 @@ async def test_everything_goes_out_in_one_burst(
 ) -> None:
     venue = open_adapter(alias)
     await venue.connect()
-    paper.admin.fault("delay", match={"method": "GET"}, delay_s=0.3, times=None)
+    paper.admin.fault("delay", match={"method": "GET"}, delay_s=1, times=None)
     started = time.monotonic()
-    await venue.snapshot(lookups=[entry(), stop(1)], fills_since_ms=1, fill_symbols=[])
-    assert time.monotonic() - started < 0.6
+    await venue.snapshot(lookups=[entry(), entry()], fills_since_ms=1, fill_symbols=[])
+    assert time.monotonic() - started < 4, "six calls or more, one after the other"
 
 
 async def test_cancelling_the_caller_cancels_the_request(

@@ -134,6 +134,16 @@ def test_thresholds_come_from_their_file(paths: Paths) -> None:
     assert failed(verdict(paths)) == {"executor": "critical"}
 
 
+def test_a_spare_that_waits_is_well_and_one_that_took_over_speaks_for_both(paths: Paths) -> None:
+    (paths.etc / "checks.toml").write_text("consecutive = 1\n")
+    write_beat(paths, "executor", State.DEGRADED)
+    write_beat(paths, "executor2", State.SPARE)
+    assert failed(verdict(paths)) == {"executor": "critical"}
+    write_beat(paths, "executor", State.STARTING)
+    write_beat(paths, "executor2", epoch=9)
+    assert failed(verdict(paths)) == {}
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [("consecutive = 0\n", "consecutive: "), ("x = 1\n", "x"), ("consecutive", "not valid TOML")],
@@ -176,6 +186,17 @@ def test_a_halted_bot_is_a_warning(paths: Paths) -> None:
     result = verdict(paths)
     assert failed(result) == {"halted": "warning"}
     assert result.status.exit_status == 10, "1 is that of a check that could not be made"
+
+
+def test_the_rate_budget_where_there_is_one(paths: Paths) -> None:
+    assert "rate-budget" not in troubles(verdict(paths))
+    state = paths.rate_budget.with_name("state.json")
+    state.parent.mkdir(parents=True)
+    assert "safe pace" in found(verdict(paths), "rate-budget").text
+    state.write_text(json.dumps({"written_ms": now_ms(), "clients": 3, "pools": {}}))
+    assert "rate-budget" not in troubles(verdict(paths))
+    state.write_text(json.dumps({"written_ms": now_ms() - 60_000, "clients": 3, "pools": {}}))
+    assert "rate-budget" in troubles(verdict(paths))
 
 
 @pytest.mark.parametrize("offset", [501, -501])

@@ -36,6 +36,19 @@ def test_the_bot_runs_as_its_own_user(host: Any, name: str) -> None:
         assert bot.sh(f"ps -o user:32= -p {bot.pid(program)}").strip() == bot.user
 
 
+def test_the_rate_budget_is_shared_by_both_bots(host: Any) -> None:
+    assert host.run("systemctl is-active rate-budget.service").stdout.strip() == "active"
+    socket = host.file("/run/watchkeeper/budget/socket")
+    assert (socket.mode, socket.user, socket.group) == (0o660, "wk-budget", "wk-bots")
+    for name in ("alpha", "beta"):
+        bot = Bot(host, name)
+        ready(bot)
+        beat = json.loads(bot.sh(f"cat /run/watchkeeper/{name}/heartbeat/executor.json"))
+        assert beat["progress"]["venue"]["rate_budget"] == "shared"
+    state = json.loads(host.file("/run/watchkeeper/budget/state.json").content_string)
+    assert state["clients"] >= 4
+
+
 def test_users_have_no_shell_and_no_password(host: Any) -> None:
     for name in ("wk-alpha-blue", "wk-beta-blue"):
         user = host.user(name)
@@ -112,15 +125,15 @@ def test_the_release_is_compiled_and_roots_own(alpha: Bot) -> None:
 
 
 def test_logs_rotate_under_a_running_program(alpha: Bot) -> None:
-    ready(alpha)
-    pid = alpha.pid("executor")
-    log = "/var/log/watchkeeper/alpha/blue-executor.log"
+    executor = ready(alpha)["program"]
+    pid = alpha.pid(executor)
+    log = f"/var/log/watchkeeper/alpha/blue-{executor}.log"
     alpha.sh(f"test -s {log}")
     alpha.sh("logrotate --force --state /run/forced.state /etc/watchkeeper/logrotate.d/alpha-blue")
     alpha.sh(f"test -s {log}.1")
     # It trades all the time, and each order is a line.
     eventually(lambda: alpha.host.run(f"test -s {log}").rc == 0, "it writes to a new file")
-    assert alpha.pid("executor") == pid
+    assert alpha.pid(executor) == pid
     rotated = alpha.sh(f"stat -c %Y {log}.1 {log}").split()
     assert int(rotated[0]) <= int(rotated[1])
     assert alpha.sh("systemctl show -P Result wk-logrotate@alpha-blue.service").strip() == "success"

@@ -78,7 +78,7 @@ def test_no_output_of_the_playbook_shows_them(alpha: Bot) -> None:
         assert value not in text
 
 
-@pytest.mark.parametrize("identity", ["wk-check", "wk-clock", "wk-beta-blue"])
+@pytest.mark.parametrize("identity", ["wk-check", "wk-clock", "wk-budget", "wk-beta-blue"])
 @pytest.mark.parametrize(
     "attempt",
     [

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from watchkeeper.config import ConfigError
 from watchkeeper.paths import Paths
+from watchkeeper.watch.checks import read_foreign
 from watchkeeper.watch.overview import find_bots
 
 OK, WARNING, WRONG = 0, 1, 2  # exit statuses of every command
@@ -57,23 +59,18 @@ def _readable(paths: Paths) -> Paths:
     return paths
 
 
-def inside_release(paths: Paths, module: str) -> None:
-    """Go on in the bot's own release when this installation lacks ``module``.
+def refuse_foreign(paths: Paths) -> None:
+    """Say no where a foreign program runs in the place of a bot: it has no settings, no journal.
 
-    The operators' tools know no venue; the release does. Does not return when it goes there.
+    Raises:
+        SystemExit: it does.
     """
-    from importlib.util import find_spec  # noqa: PLC0415
-
-    if find_spec(module) is not None:
-        return
-    releases = sorted((paths.root / "opt/watchkeeper/slots").glob(f"{paths.bot}-*"))
-    program = next(
-        (r / "bin/watchkeeper" for r in releases if (r / "bin/watchkeeper").exists()), None
-    )
-    if program is None or os.environ.get("WATCHKEEPER_INSIDE_RELEASE"):
+    try:
+        settings = read_foreign(paths)
+    except ConfigError as error:
+        fail(str(error))
+    if settings is not None:
         fail(
-            f"{module} is not installed here, and {paths.bot} has no release with it below "
-            f"{paths.root / 'opt/watchkeeper/slots'}: deploy it with site.yml"
+            f"{paths.bot} runs a foreign program, {settings.name}: it has neither a policy nor a "
+            "journal of Watchkeeper's; see it with: watchkeeper status"
         )
-    os.environ["WATCHKEEPER_INSIDE_RELEASE"] = "1"
-    os.execv(program, [str(program), *sys.argv[1:]])  # noqa: S606

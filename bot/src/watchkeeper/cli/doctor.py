@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from watchkeeper.cli.common import OK, WARNING, WRONG, choose, inside_release
+from watchkeeper.cli.common import OK, WARNING, WRONG, choose
 from watchkeeper.cli.config import validate
 from watchkeeper.config import (
     API_KEY,
@@ -21,6 +21,7 @@ from watchkeeper.config import (
     load_secrets,
 )
 from watchkeeper.paths import Paths
+from watchkeeper.programs.logs import log_to_stderr
 from watchkeeper.venue.protocol import KeyPermissions, KeyProblem, VenueError
 from watchkeeper.watch.checks import read_foreign
 from watchkeeper.watch.clock import host_clock_synchronised, now_ms, read_verdict
@@ -42,8 +43,7 @@ class Diagnosis(msgspec.Struct, frozen=True):
 def main(bot: str | None, *, as_json: bool) -> int:
     """Examine one bot; print what was found as it is found."""
     paths = choose(bot)
-    if read_foreign(paths) is None:
-        inside_release(paths, "ccxt")
+    log_to_stderr()
     found = asyncio.run(_run(paths, quiet=as_json))
     if as_json:
         print(msgspec.json.encode({"bot": paths.bot, "found": found}).decode())
@@ -119,7 +119,10 @@ def _host(paths: Paths) -> Iterator[Diagnosis]:
     halted = is_halted(paths)
     if halted is not None:
         yield Diagnosis(
-            "latch", "warning", f"halted: {halted}", f"watchkeeper resume --bot {paths.bot}"
+            "latch",
+            "warning",
+            f"halted: {halted}",
+            f"watchkeeper resume --bot {paths.bot} --reason ...",
         )
     from watchkeeper.journal.sqlite import UnsafeSqliteError, assert_safe_sqlite  # noqa: PLC0415
 
@@ -135,7 +138,11 @@ async def _venue(paths: Paths, config: BotConfig) -> AsyncIterator[Diagnosis]:
     from watchkeeper.venue.factory import open_venue  # noqa: PLC0415
 
     try:
-        venue = open_venue(config, load_secrets(paths.trading_env, API_KEY, API_SECRET))
+        venue = open_venue(
+            config,
+            load_secrets(paths.trading_env, API_KEY, API_SECRET),
+            rate_budget=paths.rate_budget,
+        )
     except ConfigError as error:
         yield Diagnosis("venue", "wrong", f"{paths.config}: {error}", f"edit {paths.config}")
         return

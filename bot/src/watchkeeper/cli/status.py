@@ -15,6 +15,7 @@ import msgspec
 from watchkeeper.cli.common import OK, WARNING, choose_all, root
 from watchkeeper.paths import Paths
 from watchkeeper.watch.clock import host_clock_synchronised
+from watchkeeper.watch.heartbeat import State
 from watchkeeper.watch.overview import Overview, Program, look
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ def _headline(overview: Overview) -> RenderableType:
     text = Text(overview.bot, style="bold")
     if overview.halted is not None:
         text.append(f"  HALTED: {overview.halted}", style="bold red")
-        text.append(f"  (when the reason is gone: watchkeeper resume --bot {overview.bot})")
+        text.append(
+            f"  (when the reason is gone: watchkeeper resume --bot {overview.bot} --reason ...)"
+        )
     elif is_well(overview):
         text.append("  well", style="bold green")
     else:
@@ -149,6 +152,16 @@ def _programs(overview: Overview) -> RenderableType:
     return table
 
 
+def _venue(condition: dict[str, Any], at_ms: int) -> str:
+    """What is wrong with the way to the venue; nothing when nothing is."""
+    said = ""
+    if breakers := condition.get("open_breakers"):
+        said += f", breakers open: {', '.join(breakers)}"
+    if until_ms := condition.get("silent_until_ms"):
+        said += f", venue wants silence for {_span(int(until_ms) - at_ms)}"
+    return said
+
+
 def _says(program: Program, at_ms: int) -> str:
     """One line out of a program's progress."""
     facts = program.progress
@@ -162,12 +175,15 @@ def _says(program: Program, at_ms: int) -> str:
             )
         case "strategy":
             return f"{facts.get('intents', 0)} intents"
-        case "executor":
+        case "executor" | "executor2" if program.state == State.SPARE:
+            return f"waits for the lease, clock {facts.get('clock_offset_ms', 0):+} ms"
+        case "executor" | "executor2":
             blocked = facts.get("entries_blocked_by") or []
             said = f"entries wait: {'; '.join(blocked)}" if blocked else "entries allowed"
             return (
                 f"{said}, reconciled {_span(at_ms - int(facts.get('last_reconciled_ms', 0)))} ago, "
                 f"clock {facts.get('clock_offset_ms', 0):+} ms"
+                f"{_venue(facts.get('venue') or {}, at_ms)}"
             )
         case "risk":
             result = facts.get("daily_result")
@@ -252,6 +268,8 @@ def facts(overview: Overview) -> list[tuple[str, str]]:
         disk = overview.disk
         rows.append(("disk", f"{disk.free_percent:.0f} % free ({disk.free / 2**30:.1f} GiB)"))
     rows.append(("clock", _clock(overview)))
+    if overview.rate_budget is not None:
+        rows.append(("rate budget", _rate_budget(overview.rate_budget)))
     rows.extend(
         ("unit", f"{unit.name} {unit.active} ({unit.sub})"
          + (f" since {unit.since}" if unit.since else ""))
@@ -270,6 +288,17 @@ def _last_check(overview: Overview) -> str:
         f"{r.get('name')}: {r.get('text')}" for r in checks.get("results", []) if r.get("failures")
     ]
     return f"{checks.get('status', '?')}, {age} ago" + (f" ({'; '.join(wrong)})" if wrong else "")
+
+
+def _rate_budget(told: dict[str, Any]) -> str:
+    if not told:
+        return "its service is away: every program keeps to its safe pace"
+    pools = [
+        f"{pool['used']} of {pool['limit']} in a minute ({name})"
+        + (f", silent for {_span(pool['silent_ms'])}" if pool["silent_ms"] else "")
+        for name, pool in told.get("pools", {}).items()
+    ]
+    return "; ".join(pools) or "nothing was asked for yet"
 
 
 def _clock(overview: Overview) -> str:

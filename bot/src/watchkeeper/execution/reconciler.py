@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -39,6 +39,7 @@ RETRY_S = (0.5, 2.0, 5.0, 10.0, 30.0)  # after a pass that left something unreso
 # Foreign orders may come in floods, and a pass weighs about a twelfth of a minute's budget.
 REQUESTED_PASSES, REQUESTED_WINDOW_S = 3, 20.0
 DISCONNECTED_S = 30.0
+STREAMLESS_S = 10.0  # between passes while the private stream is down
 
 
 class Status(msgspec.Struct):
@@ -49,6 +50,7 @@ class Status(msgspec.Struct):
     last_reconciled_ms: int = 0
     reconciled: bool = False
     orders_sent: int = 0
+    stream_error: str = ""  # why no news of orders arrives; "" while it does
     blocks: tuple[Block, ...] = ()
     notes: tuple[Note, ...] = ()
     foreign: frozenset[str] = frozenset()  # symbols in which others have entries resting (O7)
@@ -80,6 +82,7 @@ class Reconciler:
         work: what must not be cancelled half-way runs there.
         on_fill: told of each fill that was not known before.
         judged: called after each reading that was judged.
+        seen: told of the open orders in each reading, whoever sent them.
         halted: why the kill switch is pulled; None while it is not.
         protect_only: why the journal's file may not be written; ``""`` if it may (A9).
     """
@@ -98,6 +101,7 @@ class Reconciler:
         work: Work,
         on_fill: Callable[[Fill], None],
         judged: Callable[[], None],
+        seen: Callable[[Iterable[Order]], None],
         halted: Callable[[], str | None] = lambda: None,
         protect_only: str = "",
     ) -> None:
@@ -116,6 +120,7 @@ class Reconciler:
         self._work = work
         self._on_fill = on_fill
         self._judged = judged
+        self._seen = seen
         self._wake = asyncio.Event()
         self._urgent = False
         self._cut_short = False  # the last reading, for protection's sake
@@ -176,6 +181,9 @@ class Reconciler:
             protective=protective,
             patience_ms=patience_ms,
         )
+        for part in (snapshot.orders, snapshot.stops):
+            if not isinstance(part, Missing):
+                self._seen(part)
         return Reading(version, since_ms, questions, snapshot, strangers)
 
     async def judge(self, reading: Reading) -> Plan | None:
@@ -183,11 +191,10 @@ class Reconciler:
         which it may or may not show; or it is older than any answer can be: we were paused."""
         async with self._protection:
             now_ms, snapshot = self._venue.now_ms(), reading.snapshot
-            venue = self._config.venue
-            old = now_ms - snapshot.taken_ms > venue.request_timeout_ms + venue.recv_window_ms
+            old = self._too_old(snapshot, now_ms)
             if old:
                 why = {"taken_ms": snapshot.taken_ms}
-                self._journal.record_decision(now_ms, "A11", venue.id, "read again", why)
+                self._journal.record_decision(now_ms, "A11", "", "read again", why)
             if old or self._journal.version != reading.version:
                 return None
             if snapshot.account:
@@ -235,6 +242,11 @@ class Reconciler:
                 self._journal.note_trades_read(snapshot.taken_ms)
             self._judged()
             return result
+
+    def _too_old(self, snapshot: Snapshot, now_ms: int) -> bool:
+        """Whether a reading is from before a pause: no answer takes that long (A11)."""
+        venue = self._config.venue
+        return now_ms - snapshot.taken_ms > venue.request_timeout_ms + venue.recv_window_ms
 
     def _note(self, snapshot: Snapshot, done: Plan) -> None:
         self.status.blocks, self.status.notes = done.blocks, done.notes
@@ -287,13 +299,16 @@ class Reconciler:
             settled = self.status.reconciled and not self.status.blocks
             failures = 0 if settled else failures + 1
             requested = await self._turn(
-                self._config.reconcile.interval_ms / 1000
-                if settled
-                else RETRY_S[min(failures, len(RETRY_S)) - 1],
+                self._interval_s() if settled else RETRY_S[min(failures, len(RETRY_S)) - 1],
                 recent,
             )
             recent.append(asyncio.get_running_loop().time())
             await self.reconcile(protective=requested)
+
+    def _interval_s(self) -> float:
+        """Between passes that find nothing: what no stream tells must be read more often."""
+        interval_s = self._config.reconcile.interval_ms / 1000
+        return min(interval_s, STREAMLESS_S) if self.status.stream_error else interval_s
 
     async def _measure_clock(self) -> None:
         try:
@@ -322,7 +337,9 @@ class Reconciler:
         requested = False
         while not self._urgent and (left_s := due - loop.time()) > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), left_s)
+                # Not wait_for: before Python 3.12 it forgets a cancellation that meets an answer.
+                async with asyncio.timeout(left_s):
+                    await self._wake.wait()
                 self._wake.clear()
                 requested = True
                 full = len(recent) == recent.maxlen

@@ -18,14 +18,20 @@ from watchkeeper.journal.store import MEMORY, Journal, in_memory
 from watchkeeper.watch.clock import now_ms
 
 
-def open_journal(path: Path, *, bot: str, alarm: Alarm) -> Journal:
+def open_journal(path: Path, *, bot: str, alarm: Alarm, check: bool = True) -> Journal:
     """The journal at ``path``. A damaged file is renamed, never deleted.
+
+    Args:
+        path: the file; made if there is none.
+        bot: whose it must be.
+        alarm: told of a damaged file.
+        check: read the whole file for damage first. It takes half a second for each 100 MB.
 
     Raises:
         DatabaseError: it belongs to another bot, needs a newer release, or cannot be opened.
     """
     try:
-        return _open(path, bot)
+        return _open(path, bot, check=check)
     except DatabaseError as error:
         if not corrupt(error):
             raise
@@ -67,10 +73,29 @@ def prove_writable(path: Path, *, bot: str) -> None:
         journal.close()
 
 
-def _open(path: Path, bot: str) -> Journal:
+def check_journal(path: Path, *, bot: str) -> None:
+    """Read the whole journal at ``path`` for damage, on a connection of its own.
+
+    Raises:
+        apsw.Error: there is some.
+        DatabaseError: it cannot be opened.
+    """
     journal = Journal(path, bot=bot)
     try:
         journal.check()
+    except DatabaseError as error:
+        if isinstance(error.__cause__, apsw.Error):
+            raise error.__cause__ from None
+        raise
+    finally:
+        journal.close()
+
+
+def _open(path: Path, bot: str, *, check: bool) -> Journal:
+    journal = Journal(path, bot=bot)
+    try:
+        if check:
+            journal.check()
     except DatabaseError:
         journal.close()
         raise

@@ -132,7 +132,7 @@ class Admin:
             ("POST", r"/faults/plan", self._plan_faults),
             ("POST", r"/clock", self._clock),
             ("POST", r"/latency", self._latency),
-            ("POST", r"/hand/([^/]+)/(order|cancel|close)", self._hand),
+            ("POST", r"/hand/([^/]+)/(order|cancel|close|mode)", self._hand),
             ("POST", r"/market/(pause|resume)", self._pause),
             ("POST", r"/market/speed", self._speed),
             ("GET", r"/market/([^/]+)", self._market),
@@ -277,6 +277,8 @@ class Admin:
             return hand.order(self._venue, account, await _body(request, hand.HandOrder))
         if action == "cancel":
             return hand.cancel(self._venue, account, await _body(request, hand.HandCancel))
+        if action == "mode":
+            return hand.mode(self._venue, account, await _body(request, hand.HandMode))
         return hand.close(self._venue, account, await _body(request, hand.HandClose))
 
     # -- the market -------------------------------------------------------------------------------

@@ -42,6 +42,12 @@ class HandCancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     client_id: str | None = None
 
 
+class HandMode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /hand/{alias}/mode``: hedge mode, or one-way."""
+
+    hedge: bool
+
+
 class HandClose(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of ``POST /hand/{alias}/close``: all positions of the symbol."""
 
@@ -132,6 +138,16 @@ def close(venue: Venue, account: Account, request: HandClose) -> dict[str, Any]:
         for position in held
     ]
     return _log(venue, account, "close", describe.order(orders[-1]))
+
+
+def mode(venue: Venue, account: Account, request: HandMode) -> dict[str, Any]:
+    """Switch the position mode.
+
+    Raises:
+        Refused: by the same rules as for anybody: not with a position or an open order.
+    """
+    venue.engine.set_position_mode(account, hedge=request.hedge)
+    return _log(venue, account, "mode", {"hedge": request.hedge})
 
 
 def _log(venue: Venue, account: Account, action: str, answer: dict[str, Any]) -> dict[str, Any]:

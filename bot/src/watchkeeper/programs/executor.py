@@ -1,4 +1,10 @@
-"""Executor: takes the account's lock, reconciles, then turns intents into protected positions."""
+"""Executor: takes the account's lock, reconciles, then turns intents into protected positions.
+
+While another one holds the lock this one is its spare: imported, connected, the venue's clock
+measured and its rules loaded. It neither opens the journal for writing nor reads an intent, and
+sends nothing. The private stream is not part of that: the first reading after taking over tells
+everything it could have told.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
+import time
 from typing import Any
 
 import apsw
@@ -15,10 +22,12 @@ from watchkeeper.bus.protocol import Bus
 from watchkeeper.config import API_KEY, API_SECRET, ConfigError
 from watchkeeper.execution.executor import Executor, Surroundings
 from watchkeeper.journal.reader import read_journal
-from watchkeeper.journal.recover import open_journal, prove_writable, remember
+from watchkeeper.journal.recover import check_journal, open_journal, prove_writable, remember
 from watchkeeper.journal.sqlite import DatabaseError, ForeignDatabase, NewerDatabase, corrupt
 from watchkeeper.journal.store import Journal, in_memory
 from watchkeeper.lease.host_lock import HostLock
+from watchkeeper.lease.pause import LeaseLost, Paused, PauseWatch
+from watchkeeper.lease.standby import stand_by
 from watchkeeper.market.client import LatestTicks
 from watchkeeper.programs.context import Context
 from watchkeeper.venue.factory import open_venue
@@ -32,7 +41,10 @@ DRAIN_S = 5.0
 # How much longer than everything else the account's name is waited for when the journal knows it.
 ACCOUNT_ANSWER_S = 0.5
 RETRY_CAP_S = 30.0
-RETRY_S = 1.0  # a lock folder or a journal that cannot be opened
+RETRY_S = 1.0  # a lock folder or a journal that cannot be opened, a lease lost at once
+BRIEF_S = 5.0  # a lease that was held no longer
+REFRESH_ANSWER_S = 1.0
+WARM_CONNECTIONS = 5  # about as many as the first reading after a hand-over takes at once
 OPEN_ATTEMPTS = 2  # each waits for other people's locks, too
 PROVE_S = 5.0  # how often a file that failed is tried again
 DISCONNECTED_AFTER = 5  # attempts: about the 30 s of the alert catalogue
@@ -46,7 +58,12 @@ async def main(context: Context) -> None:
         LockLost: somebody else may hold the lease; supervisor starts this program again, as spare.
     """
     secrets = context.secrets(context.paths.trading_env, API_KEY, API_SECRET)
-    venue = open_venue(context.config, secrets, cache_dir=context.paths.state)
+    venue = open_venue(
+        context.config,
+        secrets,
+        cache_dir=context.paths.state,
+        rate_budget=context.paths.rate_budget,
+    )
     ticks = LatestTicks(context.paths.market_socket)
     following = asyncio.ensure_future(ticks.run())
     try:
@@ -124,21 +141,37 @@ def _remembered(context: Context, key: str) -> str:
 async def _trade(
     context: Context, venue: Venue, ticks: LatestTicks, account: str, key: str
 ) -> None:
-    """Hold the account's lock and trade, until told to stop."""
+    """Hold the account's lock and trade, until told to stop.
+
+    After a pause the lock is given back: the spare takes it if there is one, and otherwise this
+    process does, as after a restart.
+    """
     lock = HostLock(context.paths.locks, context.config.venue.id, account)
-    handed_over = await _take(context, lock)
-    with lock:
-        if context.stopping.is_set() or not lock.held:
-            return
-        context.heartbeat.update(State.RECONCILING, error="", account=account)
-        bus = PatientBus(context.paths.bus)
-        try:
-            await _Trader(context, venue, ticks, bus, lock).run(account, key, handed_over)
-        finally:
-            bus.close()
+    bus = PatientBus(context.paths.bus)
+    trader = _Trader(context, venue, ticks, bus, lock)
+    handed_over = False
+    try:
+        while True:
+            handed_over = await _take(context, venue, lock, account) or handed_over
+            with lock:
+                if context.stopping.is_set() or not lock.held:
+                    return
+                context.heartbeat.update(State.RECONCILING, error="", account=account)
+                taken_s = time.monotonic()
+                try:
+                    await trader.run(account, key, handed_over)
+                    return
+                except Paused:
+                    handed_over = True
+            if time.monotonic() - taken_s < BRIEF_S and await context.pause(RETRY_S):
+                return
+            await _refresh(context, venue)
+    finally:
+        context.heartbeat.update(State.STOPPING)
+        bus.close()
 
 
-async def _take(context: Context, lock: HostLock) -> bool:
+async def _take(context: Context, venue: Venue, lock: HostLock, account: str) -> bool:
     """Wait for the lock. True: somebody else may have held it a moment ago."""
     others = False
     while not context.stopping.is_set() and not lock.held:
@@ -147,8 +180,20 @@ async def _take(context: Context, lock: HostLock) -> bool:
                 break
             others = True
             context.log.info("waiting_for_lease", lock=str(lock.path))
-            context.heartbeat.update(State.SPARE, error="")
-            await context.until_stopped(lock.acquire())
+            context.heartbeat.progress.clear()
+            context.heartbeat.update(
+                State.SPARE, error="", account=account, clock_offset_ms=venue.clock_offset_ms
+            )
+            await context.until_stopped(
+                stand_by(
+                    lock,
+                    lambda: _refresh(context, venue),
+                    lambda: PauseWatch(
+                        context.config.lease.pause_max_ms,
+                        venue_offset_ms=lambda: venue.clock_offset_ms,
+                    ),
+                )
+            )
         except OSError as error:
             # Whoever removed the folder may have taken a lock out of its holder's sight.
             others = True
@@ -157,6 +202,18 @@ async def _take(context: Context, lock: HostLock) -> bool:
             context.heartbeat.update(State.DEGRADED, error=problem)
             await context.pause(RETRY_S)
     return others
+
+
+async def _refresh(context: Context, venue: Venue) -> None:
+    """Measure the venue's clock, on several connections so that they stay warm: dialling takes
+    three round trips. A venue that is away is shown, and keeps no spare from its place."""
+    try:
+        async with asyncio.timeout(REFRESH_ANSWER_S):
+            await asyncio.gather(*(venue.measure_clock() for _ in range(WARM_CONNECTIONS)))
+    except (VenueError, TimeoutError) as error:
+        context.heartbeat.update(error=f"venue: {str(error) or 'no answer in time'}")
+    else:
+        context.heartbeat.update(error="", clock_offset_ms=venue.clock_offset_ms)
 
 
 class _JournalBack(Exception):
@@ -183,6 +240,7 @@ class _Trader:
         self._lock = lock
         self._epoch = 0
         self._trouble = ""  # what is wrong with the journal's file
+        self._unchecked = False
         self._protect_only = ""  # why this release may not write it (A9)
 
     async def run(self, account: str, key: str, handed_over: bool) -> None:
@@ -190,8 +248,10 @@ class _Trader:
 
         Raises:
             ConfigError: the journal belongs to another bot or account.
-            LockLost: see :meth:`Executor.run`.
+            LeaseLost: see :meth:`Executor.run`.
         """
+        # Positions may be bare, and it was good for another process a moment ago.
+        self._unchecked = handed_over
         try:
             journal = await self._open()
             while journal is not None:
@@ -201,8 +261,6 @@ class _Trader:
                 handed_over = True  # what the one before has sent may still land
         except ForeignDatabase as error:
             raise ConfigError(str(error), self._context.paths.journal) from error
-        finally:
-            self._context.heartbeat.update(State.STOPPING)
 
     async def _open(self) -> Journal | None:
         """The journal, as soon as its file can be opened; None when stopped before.
@@ -213,7 +271,12 @@ class _Trader:
         context, paths = self._context, self._context.paths
         for _ in range(OPEN_ATTEMPTS):
             try:
-                return open_journal(paths.journal, bot=context.config.name, alarm=self._alarm)
+                return open_journal(
+                    paths.journal,
+                    bot=context.config.name,
+                    alarm=self._alarm,
+                    check=not self._unchecked,
+                )
             except NewerDatabase as error:
                 # Rolled back too far: what it knows is worth reading, and positions are guarded.
                 self._protect_only = self._trouble = str(error)
@@ -254,6 +317,8 @@ class _Trader:
                 work = [executor.run(), self._report(executor)]
                 if not journal.durable:
                     work.append(self._until_back())
+                elif self._unchecked:
+                    work.append(self._check())
                 await context.until_stopped(*work)
             context.heartbeat.update(State.STOPPING)
             return None
@@ -267,6 +332,11 @@ class _Trader:
             self._trouble = f"{context.paths.journal}: {error}"
             self._tell()
             following = in_memory(journal)
+        except LeaseLost as error:
+            # What is in flight is given up: its answers are the next one's to find out.
+            drain_s = 0
+            executor.record_loss(error)
+            raise
         finally:
             await executor.drain(drain_s)
             self._epoch = max(self._epoch, executor.status.epoch)
@@ -299,13 +369,25 @@ class _Trader:
             else:
                 raise _JournalBack
 
+    async def _check(self) -> None:
+        """Look for damage in what was opened in a hurry. The next process sets it aside.
+
+        Raises:
+            apsw.Error: there is some.
+        """
+        paths = self._context.paths
+        with contextlib.suppress(DatabaseError):  # not now: whoever writes to it finds out
+            await asyncio.to_thread(check_journal, paths.journal, bot=self._context.config.name)
+        self._unchecked = False
+
     async def _report(self, executor: Executor) -> None:
         """Keep the heartbeat's words true."""
         context = self._context
         while True:
             status = executor.status
             halted = is_halted(context.paths)
-            problems = [executor.queue_error, self._trouble if not executor.durable else ""]
+            problems = [executor.queue_error, status.stream_error]
+            problems.append("" if executor.durable else self._trouble)
             if not status.reconciled:
                 problems = [*(b.reason for b in status.blocks), *problems]
             problem = "; ".join(filter(None, problems))

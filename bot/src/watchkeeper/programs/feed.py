@@ -21,7 +21,12 @@ PAGE_AFTER_MS = 600_000  # of stale data: by then entries were blocked for ten m
 
 async def main(context: Context) -> None:
     """Run until told to stop."""
-    feed = _Feed(context, open_public_venue(context.config, cache_dir=context.paths.state))
+    feed = _Feed(
+        context,
+        open_public_venue(
+            context.config, cache_dir=context.paths.state, rate_budget=context.paths.rate_budget
+        ),
+    )
     try:
         await feed.run()
     finally:

@@ -54,7 +54,12 @@ async def main(context: Context) -> None:
         ConfigError: a secret is missing.
     """
     secrets = context.secrets(context.paths.trading_env, API_KEY, API_SECRET)
-    venue = open_venue(context.config, secrets, cache_dir=context.paths.state)
+    venue = open_venue(
+        context.config,
+        secrets,
+        cache_dir=context.paths.state,
+        rate_budget=context.paths.rate_budget,
+    )
     bus = PatientBus(context.paths.bus)
     try:
         with contextlib.suppress(OSError):  # a full disk: the copy in /run still halts

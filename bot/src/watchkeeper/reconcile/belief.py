@@ -41,7 +41,7 @@ def believe(
         account=journal.account,
         positions={p.symbol: p for p in journal.positions()},
         orders=journal.orders(),
-        closed=journal.closed_orders_since(since_ms),
+        closed=journal.closed_orders_since(since_ms - WINDOW_MS),
         trades=frozenset((f.symbol, f.trade_id) for f in trades),
         fills_since_ms=since_ms,
         questions=questions,

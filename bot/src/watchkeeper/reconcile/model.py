@@ -26,10 +26,11 @@ class Question(msgspec.Struct, frozen=True):
 class Belief(msgspec.Struct, frozen=True, kw_only=True):
     """What the journal says. Positions are keyed by symbol (one-way mode).
 
-    ``closed`` are orders that ended within the fills' window, by symbol and venue id: they explain
-    fills. ``booked`` is what of each order, by symbol and venue id, is booked of the fills within
-    the window. ``questions`` are those of the plan before, which this reading is to answer;
-    ``strangers`` are orders, known by venue id alone, whose authors it was to find out.
+    ``closed`` are orders that ended, of the fills' window and of the day before it, by symbol and
+    venue id: they explain fills. ``booked`` is what of each order, by symbol and venue id, is
+    booked of the fills within the window. ``questions`` are those of the plan before, which this
+    reading is to answer; ``strangers`` are orders, known by venue id alone, whose authors it was
+    to find out.
     ``first_epoch`` is the first one that this journal gave out; 0 if none. ``running``: this
     process has reconciled before. ``halted``: why the kill switch is pulled, ``""`` if it is not.
     ``protect_only``: why the journal's file may not be written by this release (A9).

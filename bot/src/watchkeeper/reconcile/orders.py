@@ -27,14 +27,15 @@ def orders(draft: Draft) -> None:
             and (news.state.is_terminal or news.state.is_unconfirmed or news.filled > ZERO)
         ):
             news = resting[known.client_id]
-        elif listed and not known.state.is_unconfirmed and isinstance(news, Missing):
-            draft.note("O13", known.client_id)
+        elif listed and not known.state.is_unconfirmed:
+            draft.note("O13", known.client_id)  # the list alone is no verdict
         _one_order(draft, known, news)
     for order in resting.values():
         if order.client_id not in draft.orders:
             _not_known(draft, order)
     for ended in draft.belief.closed.values():
-        if ended.state is OrderState.FILLED and ended.client_id not in resting:
+        recent = ended.created_ms >= draft.belief.fills_since_ms
+        if recent and ended.state is OrderState.FILLED and ended.client_id not in resting:
             draft.note("O12", ended.client_id)
 
 

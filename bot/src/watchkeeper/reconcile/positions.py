@@ -320,9 +320,12 @@ def _shared(draft: Draft, symbol: str, there: Position | None) -> None:
     """One net position of several owners, by client ids and intents: kept whole, and told (P13)."""
     if there is None or symbol in draft.unsettled:
         return
-    owners = {draft.belief.bot} | _other_bots(draft, symbol) | _strategies(draft, symbol)
-    if len(owners) > 1:
-        why = f"one net position of {', '.join(sorted(owners))}"
+    others = _other_bots(draft, symbol) | _strategies(draft, symbol)
+    known = draft.stands("P13", symbol)  # trades of another bot are seen once only
+    if others or known is not None:
+        shared = f"one net position, also of {', '.join(sorted(others))}"
+        why = known.why if known is not None else shared
+        draft.since("P13", symbol, why)
         draft.alarm("P13", "position-external", symbol, why)
 
 

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import structlog
 
+from watchkeeper.budget.pool import Pool
+from watchkeeper.budget.wire import Hello
 from watchkeeper.domain.model import ZERO, Fill, Order, OrderState, Position, Tick
 from watchkeeper.venue import backoff, symbols, wire
+from watchkeeper.venue.breaker import Breakers
 from watchkeeper.venue.clock import RoundTrip, fastest
 from watchkeeper.venue.errors import NO_SUCH_ORDER, Reply, cause_of, classify
-from watchkeeper.venue.pacing import Budget, Pacer
+from watchkeeper.venue.pacing import OrderCounts, Pacer
 from watchkeeper.venue.protocol import (
     ClockOff,
+    Condition,
     Exposure,
     KeyPermissions,
     Missing,
@@ -29,6 +33,7 @@ from watchkeeper.venue.protocol import (
     OutcomeUnknown,
     RateLimited,
     Snapshot,
+    StreamLost,
     StreamReset,
     SymbolRules,
     VenueError,
@@ -58,6 +63,10 @@ _LISTEN_KEY_RENEWAL_S = 1500  # it dies after an hour without
 _STABLE_S = 10  # a stream that lived this long reconnects without back-off
 
 
+class _Refused(VenueUnavailable):
+    """By a circuit breaker: trying again at once would find it open."""
+
+
 class BinanceUsdm:
     """One account, or with empty keys the public data only.
 
@@ -66,6 +75,7 @@ class BinanceUsdm:
         api_key: empty for public data.
         api_secret: empty for public data.
         cache: file for the symbols' rules; None to load them at each start.
+        rate_budget: socket of the host's rate budget; None where there is none.
     """
 
     def __init__(
@@ -75,6 +85,7 @@ class BinanceUsdm:
         api_key: str = "",
         api_secret: str = "",
         cache: Path | None = None,
+        rate_budget: Path | None = None,
     ) -> None:
         self._config = config
         self._cache = cache
@@ -86,12 +97,16 @@ class BinanceUsdm:
         self._mode_read_at = 0.0
         self._refreshing: asyncio.Task[None] | None = None
         self._request_id = 0
-        budget = Budget(
+        self._pacer = Pacer(
+            Pool(VENUE_WEIGHT_PER_MINUTE, reserved_pct=config.reserved_for_protection_pct),
+            self.now_ms,
             share=config.weight_per_minute,
-            limit=VENUE_WEIGHT_PER_MINUTE,
-            reserved_pct=config.reserved_for_protection_pct,
+            orders=OrderCounts(config.reserved_for_protection_pct),
         )
-        self._pacer = Pacer(budget, self.now_ms)
+        if rate_budget is not None:
+            self._pacer.share_with(rate_budget, Hello(venue=config.id, address=config.address))
+        self._breakers = Breakers()
+        self._closed: set[str] = set()  # calls that failed last because of maintenance (A2)
         self._session: Any = open_session(
             Hooks(self.now_ms, self._pacer.observe),
             api_key=api_key,
@@ -115,6 +130,14 @@ class BinanceUsdm:
     def round_trip_ms(self) -> float:
         return self._round_trip_ms
 
+    @property
+    def condition(self) -> Condition:
+        return Condition(
+            open_breakers=tuple(sorted(self._breakers.open())),
+            silent_until_ms=self._pacer.silent_until_ms(),
+            rate_budget=self._pacer.mode,
+        )
+
     async def connect(self) -> None:
         cached = symbols.load_cache(self._cache) if self._cache else None
         if cached is not None:
@@ -131,6 +154,7 @@ class BinanceUsdm:
             self._refreshing.cancel()
             with suppress(asyncio.CancelledError):
                 await self._refreshing
+        await self._pacer.close()
         # Python before 3.12 fails to abort a TLS connection that the other side has just closed;
         # aiohttp has let go of all of them by then. It must not make a crash of an orderly end.
         with suppress(AttributeError):
@@ -274,13 +298,19 @@ class BinanceUsdm:
         return self._hedged
 
     async def exposure(
-        self, *, fills_since_ms: int | None = None, fill_symbols: Sequence[str] = ()
+        self,
+        *,
+        fills_since_ms: int | None = None,
+        fill_symbols: Sequence[str] = (),
+        protective: bool = False,
     ) -> Exposure:
         taken_ms = self.now_ms()
         names = self._symbols
 
         async def positions() -> tuple[Position, ...]:
-            answer = await self._read("fapiPrivateV3GetPositionRisk", weight=5, protective=False)
+            answer = await self._read(
+                "fapiPrivateV3GetPositionRisk", weight=5, protective=protective
+            )
             return wire.read_rows(lambda row: wire.position(row, names), answer, "positionRisk")
 
         async def stops(symbol: str | None) -> tuple[Order, ...]:
@@ -288,7 +318,7 @@ class BinanceUsdm:
                 "fapiPrivateGetOpenAlgoOrders",
                 {"symbol": names.venue(symbol)} if symbol else {},
                 weight=1 if symbol else 40,
-                protective=False,
+                protective=protective,
             )
             return wire.read_rows(lambda r: wire.resting_stop(r, names), answer, "openAlgoOrders")
 
@@ -296,7 +326,7 @@ class BinanceUsdm:
             if fills_since_ms is None:
                 return ()
             per_symbol = await _all(
-                *(self._fills(s, fills_since_ms, False) for s in dict.fromkeys(fill_symbols))
+                *(self._fills(s, fills_since_ms, protective) for s in dict.fromkeys(fill_symbols))
             )
             return tuple(sorted((f for part in per_symbol for f in part), key=_age))
 
@@ -325,7 +355,9 @@ class BinanceUsdm:
         except VenueError as error:
             if error.code != NO_SUCH_ORDER:
                 raise
-            return await self._elsewhere(order, protective) if order.conditional else NotFound()
+            # One that was never seen resting may not have arrived: that is no question of lists.
+            known = order.conditional and not order.state.is_unconfirmed
+            return await self._elsewhere(order, protective) if known else NotFound()
         if not order.conditional:
             return wire.read(lambda r: wire.order(r, names), row, "order")
         algo = wire.read(lambda r: wire.algo_order(r, names), row, "algoOrder")
@@ -459,6 +491,7 @@ class BinanceUsdm:
                             yield event
             except VenueError as error:
                 reason = str(error)
+            yield StreamLost(reason)
             attempt = await _pause("private stream", reason, started, attempt)
 
     async def _private(self, url: str) -> AsyncGenerator[VenueEvent | Broken, None]:
@@ -546,21 +579,23 @@ class BinanceUsdm:
         protective: bool,
     ) -> Any:
         """Ask, and ask again while the answer is *unavailable*, all within the request timeout."""
-        total_ms = self._config.request_timeout_ms
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + total_ms / 1000
+        deadline = loop.time() + self._config.request_timeout_ms / 1000
         attempt = 0
         while True:
             try:
-                # Half of the time per attempt, so that one hanging socket leaves time for another.
-                async with asyncio.timeout_at(min(deadline, loop.time() + total_ms / 2000)):
-                    return await self._send(
-                        method, params or {}, weight=weight, protective=protective, writing=False
-                    )
-            except TimeoutError:
-                failure: VenueError = VenueUnavailable(f"{method}: no answer in time")
+                return await self._send(
+                    method,
+                    params or {},
+                    weight=weight,
+                    protective=protective,
+                    writing=False,
+                    deadline=deadline,
+                )
+            except _Refused:
+                raise
             except (VenueUnavailable, ClockOff) as error:
-                failure = error
+                failure: VenueError = error
             pause = backoff.delay_ms(attempt, base_ms=100, cap_ms=1000) / 1000
             attempt += 1
             if attempt == _READ_ATTEMPTS or loop.time() + pause >= deadline:
@@ -575,31 +610,71 @@ class BinanceUsdm:
         return await self._send(method, params, weight=0, protective=protective, writing=True)
 
     async def _send(
-        self, method: str, params: dict[str, Any], *, weight: int, protective: bool, writing: bool
+        self,
+        method: str,
+        params: dict[str, Any],
+        *,
+        weight: int,
+        protective: bool,
+        writing: bool,
+        deadline: float | None = None,
     ) -> Any:
+        """One request. ``deadline``: of this and all later attempts, by the event loop's clock."""
         from aiohttp import ClientError  # noqa: PLC0415 - loaded with the session
         from ccxt.base.errors import BaseError  # noqa: PLC0415
 
-        try:
-            await self._pacer.admit(
-                weight, protective=protective, patience_ms=self._config.request_timeout_ms // 2
-            )
-        except VenueUnavailable as error:
-            if writing:  # it waited for our own budget and never left
-                raise NotSent(str(error)) from None
-            raise
+        breaker = self._breakers[method]
+        # Nothing is known of the next stop: only what can wait is refused.
+        if not breaker.admits(time.monotonic()) and not protective:
+            said = f"{method}: refused by its circuit breaker, it has just failed several times"
+            raise NotSent(said) if writing else _Refused(said, maintenance=method in self._closed)
+        if writing:
+            self._pacer.admit_order(protective=protective)
+        else:
+            patience_ms = self._config.request_timeout_ms // 2
+            await self._pacer.admit(weight, protective=protective, patience_ms=patience_ms)
         reply = Reply()
         token = last_reply.set(reply)
         try:
-            return await getattr(self._session, method)(params)
+            async with asyncio.timeout_at(self._attempt_ends(deadline)):
+                answer = await getattr(self._session, method)(params)
         except (BaseError, ClientError, OSError, TimeoutError) as error:
             failure = classify(error, reply, what=method, writing=writing, now_ms=self.now_ms())
+        else:
+            self._heard(method)
+            return answer
         finally:
             last_reply.reset(token)
+        tell = log.info if failure.code == NO_SUCH_ORDER else log.warning
+        tell("venue_error", call=method, kind=type(failure).__name__, error=str(failure))
+        if isinstance(failure, VenueUnavailable | OutcomeUnknown):
+            self._missed(method, failure)
+        else:
+            self._heard(method)
         if isinstance(failure, RateLimited):
             self._pacer.silence(failure.until_ms)
         # Raised out here: as a context the original would take its signed URL into the logs.
         raise failure
+
+    def _attempt_ends(self, deadline: float | None) -> float | None:
+        """Half of the time per attempt, so that one hanging socket leaves time for another."""
+        if deadline is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        return min(deadline, now + self._config.request_timeout_ms / 2000)
+
+    def _heard(self, method: str) -> None:
+        self._closed.discard(method)
+        if self._breakers[method].succeeded():
+            log.info("breaker_closed", call=method)
+
+    def _missed(self, method: str, failure: VenueError) -> None:
+        if isinstance(failure, VenueUnavailable) and failure.maintenance:
+            self._closed.add(method)
+        else:
+            self._closed.discard(method)
+        if self._breakers[method].failed(time.monotonic()):
+            log.warning("breaker_opened", call=method)
 
 
 def _age(fill: Fill) -> tuple[int, int]:

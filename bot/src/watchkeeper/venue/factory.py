@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def open_venue(
-    config: BotConfig, secrets: Mapping[str, str], *, cache_dir: Path | None = None
+    config: BotConfig,
+    secrets: Mapping[str, str],
+    *,
+    cache_dir: Path | None = None,
+    rate_budget: Path | None = None,
 ) -> Venue:
     """The bot's account at its venue, not yet connected.
 
@@ -23,6 +27,8 @@ def open_venue(
         config: validated configuration.
         secrets: with :data:`~watchkeeper.config.API_KEY` and ``API_SECRET``.
         cache_dir: folder for the symbols' rules, so that a restart need not load them.
+        rate_budget: socket of the host's rate budget; None, or in a folder that there is not:
+            this host has none, and ``venue.weight_per_minute`` alone counts.
 
     Raises:
         ConfigError: a key is missing, or ``venue.ca_file`` contradicts the mode or is no file.
@@ -30,19 +36,23 @@ def open_venue(
     for name in (API_KEY, API_SECRET):
         if not secrets.get(name):
             raise ConfigError(f"{name} is missing or empty")
-    return _open(config, secrets[API_KEY], secrets[API_SECRET], cache_dir)
+    return _open(config, secrets[API_KEY], secrets[API_SECRET], cache_dir, rate_budget)
 
 
-def open_public_venue(config: BotConfig, *, cache_dir: Path | None = None) -> Venue:
+def open_public_venue(
+    config: BotConfig, *, cache_dir: Path | None = None, rate_budget: Path | None = None
+) -> Venue:
     """The venue without any key: symbols, clock, mark prices and ticks.
 
     Raises:
         ConfigError: see :func:`open_venue`.
     """
-    return _open(config, "", "", cache_dir)
+    return _open(config, "", "", cache_dir, rate_budget)
 
 
-def _open(config: BotConfig, key: str, secret: str, cache_dir: Path | None) -> Venue:
+def _open(
+    config: BotConfig, key: str, secret: str, cache_dir: Path | None, rate_budget: Path | None
+) -> Venue:
     ca_file = config.venue.ca_file
     if config.mode == "live" and ca_file:
         raise ConfigError("venue.ca_file: mode = 'live' trusts public CAs only; remove it")
@@ -52,4 +62,8 @@ def _open(config: BotConfig, key: str, secret: str, cache_dir: Path | None) -> V
 
     # Paper and live rules must never be taken for one another.
     cache = cache_dir / f"symbols-{config.venue.id}-{config.mode}.json" if cache_dir else None
-    return BinanceUsdm(config.venue, api_key=key, api_secret=secret, cache=cache)
+    if rate_budget is not None and not rate_budget.parent.is_dir():
+        rate_budget = None
+    return BinanceUsdm(
+        config.venue, api_key=key, api_secret=secret, cache=cache, rate_budget=rate_budget
+    )

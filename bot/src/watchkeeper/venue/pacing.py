@@ -1,113 +1,181 @@
 """Own pacing of requests, instead of ccxt's throttle.
 
-The venue counts weight by the calendar minute. Whatever fits goes out at once, so the burst of
-queries at start waits for nothing. A share of the budget is reserved for protective calls, and
-only they go out while the venue demands silence (A3).
+Whatever fits into the budget goes out at once, so the burst of queries at start waits for nothing.
+A share is reserved for protective calls, and only they go out while the venue demands silence
+(A3). What the venue's headers say is heeded before it refuses anything.
+
+Where the host has a rate budget (:mod:`watchkeeper.budget`), it is asked before each read; an
+order is never asked for, it has no weight. While the service is away everybody keeps to a fixed
+safe pace, at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
-from watchkeeper.venue.protocol import RateLimited, VenueUnavailable
+from watchkeeper.budget.client import BudgetClient
+from watchkeeper.budget.pool import Pool
+from watchkeeper.budget.wire import Hello
+from watchkeeper.venue.protocol import NotSent, RateLimited, VenueUnavailable
 
-MINUTE_MS = 60_000
+#: Of the venue's limit, for the routine calls of one program that cannot ask what the others use:
+#: three programs of three bots fit beside each other. A reading of everything weighs about 4 %.
+SAFE_PCT = 10
+_ME = "me"
+
+#: Orders of one account: span, limit, header with the venue's own count. Source: *General Info*,
+#: "Order Rate Limits", and ``rateLimits`` of ``exchangeInfo``.
+ORDER_LIMITS = ((10_000, 300, "x-mbx-order-count-10s"), (60_000, 1200, "x-mbx-order-count-1m"))
 
 
-class Budget:
-    """Weight used in the current minute, and what may still be sent. Pure: time is passed in.
+class OrderCounts:
+    """How many orders the account placed, by the venue's count and ours. Pure.
 
     Args:
-        share: our own weight per minute.
-        limit: the venue's, for everyone on this IP address.
-        reserved_pct: of both, kept for protective calls.
+        reserved_pct: of the limits, kept for stops and closes.
     """
 
-    def __init__(self, *, share: int, limit: int, reserved_pct: int) -> None:
-        self._share = min(share, limit)
-        self._limit = limit
+    def __init__(self, reserved_pct: int) -> None:
         self._open_pct = 100 - reserved_pct
-        self._minute = 0
-        self._own = 0
-        self._venue = 0
-        self._silent_until_ms = 0
+        self._counts: dict[int, tuple[int, int]] = {}  # span: its number, orders in it
 
-    def silent_until_ms(self, now_ms: int) -> int | None:
-        """End of the silence that the venue demanded; None when it is over."""
-        return self._silent_until_ms if now_ms < self._silent_until_ms else None
+    def full(self, now_ms: int) -> bool:
+        """Whether the next order would take what is kept for protection."""
+        return any(
+            (self._count(span_ms, now_ms) + 1) * 100 > limit * self._open_pct
+            for span_ms, limit, _ in ORDER_LIMITS
+        )
 
-    def wait_ms(self, weight: int, now_ms: int, *, protective: bool) -> int:
-        """0 to send now, else the time until the venue's next minute.
+    def sent(self, now_ms: int) -> None:
+        for span_ms, _, _ in ORDER_LIMITS:
+            self._note(span_ms, self._count(span_ms, now_ms) + 1, now_ms)
 
-        A call without weight (an order) never waits. One that is heavier than our whole share
-        goes out at the start of a minute.
-        """
-        self._turn(now_ms)
-        if protective or not weight:
-            return 0
-        own = not self._own or (self._own + weight) * 100 <= self._share * self._open_pct
-        venue = (self._venue + weight) * 100 <= self._limit * self._open_pct
-        return 0 if own and venue else (self._minute + 1) * MINUTE_MS - now_ms
+    def observe(self, headers: dict[str, str], now_ms: int) -> None:
+        """``headers``: with names in lower case."""
+        for span_ms, _, name in ORDER_LIMITS:
+            told = headers.get(name, "")
+            if told.isdecimal():
+                self._note(span_ms, max(int(told), self._count(span_ms, now_ms)), now_ms)
 
-    def spend(self, weight: int, now_ms: int) -> None:
-        """A request of ``weight`` goes out."""
-        self._turn(now_ms)
-        self._own += weight
-        self._venue += weight
+    def _count(self, span_ms: int, now_ms: int) -> int:
+        number, count = self._counts.get(span_ms, (0, 0))
+        return count if number == now_ms // span_ms else 0
 
-    def observe(self, used: int, now_ms: int) -> None:
-        """The venue says what this IP address used in its current minute."""
-        self._turn(now_ms)
-        self._venue = max(self._venue, used)
-
-    def silence(self, until_ms: int) -> None:
-        """The venue demands silence (429, 418). The longer one holds."""
-        self._silent_until_ms = max(self._silent_until_ms, until_ms)
-
-    def _turn(self, now_ms: int) -> None:
-        minute = now_ms // MINUTE_MS
-        if minute != self._minute:
-            self._minute, self._own, self._venue = minute, 0, 0
+    def _note(self, span_ms: int, count: int, now_ms: int) -> None:
+        self._counts[span_ms] = (now_ms // span_ms, count)
 
 
 class Pacer:
-    """Lets requests through as the budget allows."""
+    """Lets requests through as the budget allows.
 
-    def __init__(self, budget: Budget, now_ms: Callable[[], int]) -> None:
-        self._budget = budget
+    Args:
+        pool: what this process knows of the address's use.
+        now_ms: venue time.
+        share: own weight per minute, for routine calls.
+        orders: counts of the account's orders.
+    """
+
+    def __init__(
+        self, pool: Pool, now_ms: Callable[[], int], *, share: int, orders: OrderCounts
+    ) -> None:
+        self._pool = pool
         self._now_ms = now_ms
+        self._share = share
+        self._orders = orders
+        self._shared: BudgetClient | None = None
+
+    def share_with(self, path: Path, hello: Hello) -> None:
+        """From now on the host's rate budget decides. Nothing is sent yet."""
+        self._shared = BudgetClient(path, hello, self._hear_silence)
+
+    @property
+    def mode(self) -> str:
+        """See :class:`watchkeeper.venue.protocol.Condition`."""
+        if self._shared is None:
+            return "alone"
+        return "shared" if self._shared.up else "safe pace"
 
     async def admit(self, weight: int, *, protective: bool, patience_ms: int) -> None:
-        """Return when a request of ``weight`` may go out; it then counts as sent.
+        """Return when a read of ``weight`` may go out; it then counts as sent.
 
         Raises:
             RateLimited: the venue demanded silence and the call is not protective.
-            VenueUnavailable: the own budget opens later than ``patience_ms`` from now.
+            VenueUnavailable: the budget opens later than ``patience_ms`` from now.
         """
         deadline_ms = self._now_ms() + patience_ms
         while True:
-            now_ms = self._now_ms()
-            silent_until = self._budget.silent_until_ms(now_ms)
-            if silent_until is not None and not protective:
-                raise RateLimited(
-                    "the venue demanded silence and it is not over", until_ms=silent_until
-                )
-            wait_ms = self._budget.wait_ms(weight, now_ms, protective=protective)
+            self._heed_silence(protective=protective)
+            wait_ms = await self._wait_ms(weight, protective=protective)
             if not wait_ms:
-                self._budget.spend(weight, now_ms)
                 return
-            if now_ms + wait_ms > deadline_ms:
+            if self._now_ms() + wait_ms > deadline_ms:
                 raise VenueUnavailable(
-                    f"own rate budget is used up for another {wait_ms} ms (venue.weight_per_minute)"
+                    f"the rate budget is used up for another {wait_ms} ms "
+                    f"({self.mode}, venue.weight_per_minute is {self._share})"
                 )
             await asyncio.sleep(wait_ms / 1000)
 
+    def admit_order(self, *, protective: bool) -> None:
+        """An order or a cancel may go out, now; it then counts as sent.
+
+        Raises:
+            RateLimited: the venue demanded silence and the call is not protective.
+            NotSent: what is left of the account's order rate is kept for protection.
+        """
+        self._heed_silence(protective=protective)
+        now_ms = self._now_ms()
+        if not protective and self._orders.full(now_ms):
+            raise NotSent("the rest of the account's order rate is kept for stops and closes")
+        self._orders.sent(now_ms)
+
+    def silent_until_ms(self) -> int | None:
+        """Venue time at which the silence that the venue demanded ends; None: there is none."""
+        return self._pool.silent_until_ms(self._now_ms())
+
     def observe(self, headers: dict[str, str]) -> None:
-        """Read the venue's own count from an answer's headers."""
-        for name, value in headers.items():
-            if name.lower() == "x-mbx-used-weight-1m" and value.isdecimal():
-                self._budget.observe(int(value), self._now_ms())
+        """Read the venue's own counts from an answer's headers."""
+        lower = {name.lower(): value for name, value in headers.items()}
+        self._orders.observe(lower, self._now_ms())
+        used = lower.get("x-mbx-used-weight-1m", "")
+        if used.isdecimal():
+            self._pool.observe(int(used), self._now_ms())
+            if self._shared is not None:
+                self._shared.used(int(used))
 
     def silence(self, until_ms: int) -> None:
-        self._budget.silence(until_ms)
+        """The venue demands silence until then (venue time)."""
+        self._pool.silence(until_ms)
+        if self._shared is not None:
+            self._shared.silence(max(0, until_ms - self._now_ms()))
+
+    async def close(self) -> None:
+        if self._shared is not None:
+            await self._shared.close()
+
+    def _heed_silence(self, *, protective: bool) -> None:
+        silent_until = self.silent_until_ms()
+        if silent_until is not None and not protective:
+            raise RateLimited(
+                "the venue demanded silence and it is not over", until_ms=silent_until
+            )
+
+    def _hear_silence(self, for_ms: int) -> None:
+        """Another program of this host was told so."""
+        self._pool.silence(self._now_ms() + for_ms)
+
+    async def _wait_ms(self, weight: int, *, protective: bool) -> int:
+        share = self._share
+        if self._shared is not None:
+            wait_ms = await self._shared.ask(weight, share=share, protective=protective)
+            if wait_ms is not None:
+                if not wait_ms:
+                    self._pool.spend(_ME, weight, self._now_ms())
+                return wait_ms
+            share = min(share, self._pool.limit * SAFE_PCT // 100)
+        now_ms = self._now_ms()
+        wait_ms = self._pool.wait_ms(_ME, weight, now_ms, share=share, protective=protective)
+        if not wait_ms:
+            self._pool.spend(_ME, weight, now_ms)
+        return wait_ms

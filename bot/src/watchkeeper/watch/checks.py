@@ -216,11 +216,11 @@ def _freshness(around: Surroundings) -> Trouble | None:
 
 
 def _executor(around: Surroundings) -> Trouble | None:
-    executor = next((p for p in around.overview.programs if p.name == "executor"), None)
+    executor = around.overview.executor
     waiting = (State.DEGRADED.value, State.STARTING.value, State.RECONCILING.value)
     if executor is None or executor.state not in waiting:
         return None
-    return Trouble(f"executor is {executor.state}: {executor.error}")
+    return Trouble(f"{executor.name} is {executor.state}: {executor.error}")
 
 
 def _protection(around: Surroundings) -> Trouble | None:
@@ -247,6 +247,12 @@ def _clock(around: Surroundings) -> Trouble | None:
     if verdict is None:
         return Trouble("no verdict on the clock: does wk-clock.timer run?")
     return Trouble(f"host clock is not synchronised (offset {verdict['offset_ms']} ms)")
+
+
+def _rate_budget(around: Surroundings) -> Trouble | None:
+    if around.overview.rate_budget != {}:
+        return None
+    return Trouble("rate-budget.service says nothing: every program keeps to its safe pace")
 
 
 def _venue_clock(around: Surroundings) -> Trouble | None:
@@ -412,6 +418,7 @@ BOT_CHECKS: tuple[Check, ...] = (
         consecutive=1,
     ),
     Check(name="host-clock", probe=_clock, severity=Severity.CRITICAL, alert=AlertId.CLOCK_OFFSET),
+    Check(name="rate-budget", probe=_rate_budget, severity=Severity.WARNING),
     Check(
         name="venue-clock",
         probe=_venue_clock,

@@ -1,0 +1,1 @@
+"""One budget of request weight for everybody on this host's address."""
