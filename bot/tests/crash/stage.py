@@ -38,6 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 SETTLED_S = 90.0  # by then everything is as it must be, on a busy machine, too
+CLOCK_VERDICT_S = 30.0  # how often the host says that its clock is right
 DEADLINE_MS = 700_000  # ahead: more than an UNKNOWN order's deadline
 
 
@@ -272,7 +273,11 @@ class Stage:
         PromiseBroken: it never came about.
         """
         end = time.monotonic() + deadline_s
+        verdict_s = time.monotonic()
         while not (answer := probe()):
+            if time.monotonic() - verdict_s > CLOCK_VERDICT_S:
+                verdict_s = time.monotonic()
+                self.bot.write_clock_verdict()
             if time.monotonic() > end:
                 raise PromiseBroken(f"never came about: {what}; {self.describe()}")
             time.sleep(0.01)

@@ -190,10 +190,8 @@ def words_wrong(stage: Stage) -> list[str]:
         for entry in stage.log()
         if entry["event"] in _FATAL_WORDS
     ]
-    for crash in stage.bot.paths.root.glob("*.crash"):
-        if text := crash.read_text().strip():
-            wrong.append(f"crash output: {text[-2000:]}")
-    return wrong
+    texts = (crash.read_text().strip() for crash in stage.bot.paths.root.glob("*.crash"))
+    return wrong + [f"crash output: {text[-2000:]}" for text in texts if text]
 
 
 def second_pass_wrong(stage: Stage) -> list[str]:
