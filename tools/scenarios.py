@@ -38,11 +38,11 @@ TARGETS = (
     "lint",
     "test-fast",
     "test-slow",
-    "crash-test",
-    "sessions-full",
     "matrix",
     "properties",
     "test-peers",
+    "crash-test",
+    "sessions-full",
 )
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;;.*?\x1b\\")
 _PASSED = re.compile(r"\b(\d+) passed\b")

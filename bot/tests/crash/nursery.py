@@ -33,8 +33,9 @@ class Executor:
     """A process of the nursery. Its end is seen through a file descriptor: no other process is ever
     taken for it."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, program: str) -> None:
         self.pid = pid
+        self.program = program
         self._fd = os.pidfd_open(pid)
 
     @property
@@ -91,20 +92,20 @@ class Nursery:
         self._parent.wait(10)
         self._parent.stdout.close()
 
-    def start(self, root: Path, *, bot: str = "alpha", counter: Path | None = None) -> Executor:
+    def start(self, root: Path, program: str, *, counter: Path | None = None) -> Executor:
         """Start an executor of the tree below ``root``.
 
         Args:
             root: ``WATCHKEEPER_ROOT``.
-            bot: its name.
+            program: ``executor``, or ``executor2`` beside it.
             counter: socket of who counts its steps; None: it is not watched.
         """
         assert self._parent.stdin is not None
         assert self._parent.stdout is not None
-        wish = {"root": str(root), "bot": bot, "counter": str(counter or "")}
+        wish = {"root": str(root), "program": program, "counter": str(counter or "")}
         self._parent.stdin.write(json.dumps(wish) + "\n")
         self._parent.stdin.flush()
-        executor = Executor(int(self._parent.stdout.readline()))
+        executor = Executor(int(self._parent.stdout.readline()), program)
         self._started = [each for each in self._started if each.alive]
         self._started.append(executor)
         return executor
@@ -131,18 +132,18 @@ def _serve() -> None:
         sys.stdout.flush()
 
 
-def _become_executor(root: str, bot: str, counter: str) -> None:
+def _become_executor(root: str, program: str, counter: str) -> None:
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        crash = Path(root) / "executor.crash"
+        crash = Path(root) / f"{program}.crash"
         out = os.open(crash, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         null = os.open(os.devnull, os.O_RDONLY)
         for here, there in ((null, 0), (out, 1), (out, 2)):
             os.dup2(here, there)
         os.closerange(3, 64)
         os.environ |= {
-            "WATCHKEEPER_BOT": bot,
+            "WATCHKEEPER_BOT": "alpha",
             "WATCHKEEPER_SLOT": "blue",
             "WATCHKEEPER_ROOT": root,
         }
@@ -150,7 +151,7 @@ def _become_executor(root: str, bot: str, counter: str) -> None:
         from watchkeeper.__main__ import main
 
         with _watched_by(counter) if counter else contextlib.nullcontext():
-            status = main(["run", "executor"])
+            status = main(["run", program])
     finally:
         os._exit(status)
 

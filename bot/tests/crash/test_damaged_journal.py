@@ -98,7 +98,7 @@ def test_what_is_at_the_venue_is_taken_over_and_protected(
         aside = list(journal.parent.glob("journal.db.damaged-*"))
         assert bool(aside) is (damage in {garbage, truncated, torn}), aside
         if aside:
-            assert any(e.get("row") == "A8" for e in stage.bot.log("executor"))
+            assert any(e.get("row") == "A8" for e in stage.log())
 
 
 def test_a_journal_that_only_a_newer_release_may_write_protects_all_the_same(world: World) -> None:

@@ -77,7 +77,7 @@ def test_a_process_that_is_not_watched_is_left_alone(world: World) -> None:
         stage.wait_ready()
         executor.signal(signal.SIGTERM)
         assert executor.wait(20)
-        assert stage.bot.log("executor")[-1]["event"] == "stopped"
+        assert stage.log()[-1]["event"] == "stopped"
 
 
 def test_a_slice_holds_every_boundary_of_an_order() -> None:

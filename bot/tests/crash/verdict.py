@@ -187,13 +187,11 @@ def words_wrong(stage: Stage) -> list[str]:
     """No executor failed in its own words."""
     wrong = [
         f"{entry['event']}: {entry.get('exception', '')}"
-        for entry in stage.bot.log("executor")
+        for entry in stage.log()
         if entry["event"] in _FATAL_WORDS
     ]
-    crash = stage.bot.paths.root / "executor.crash"
-    if crash.exists() and (text := crash.read_text().strip()):
-        wrong.append(f"crash output: {text[-2000:]}")
-    return wrong
+    texts = (crash.read_text().strip() for crash in stage.bot.paths.root.glob("*.crash"))
+    return wrong + [f"crash output: {text[-2000:]}" for text in texts if text]
 
 
 def second_pass_wrong(stage: Stage) -> list[str]:

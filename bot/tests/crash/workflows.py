@@ -96,7 +96,7 @@ def _with_spare(stage: Stage) -> None:
     stage.open_position("buy")
     stage.start(watched=True)
     waits = lambda: any(  # noqa: E731 - a probe
-        entry["event"] == "waiting_for_lease" for entry in stage.bot.log("executor")
+        entry["event"] == "waiting_for_lease" for entry in stage.log()
     )
     stage.wait(waits, "a spare that waits for the lease")
 

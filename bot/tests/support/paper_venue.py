@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 90.0
 VENUE_DOMAINS = (".binance.com", ".kraken.com")
 BINANCE, KRAKEN = "binanceusdm", "krakenfutures"
 _REDIRECT = Path(__file__).parent / "redirect"
