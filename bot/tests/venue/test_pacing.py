@@ -41,7 +41,7 @@ async def test_silence_stops_all_but_protective_calls() -> None:
     paced.silence(START + 3000)  # the longer one holds
     clock.now = START + 4000
     with pytest.raises(RateLimited) as caught:
-        await paced.admit(1, protective=False, patience_ms=60_000)
+        await paced.admit(1, protective=False, patience_ms=0)
     assert caught.value.until_ms == START + 5000
     with pytest.raises(RateLimited):
         paced.admit_order(protective=False)
