@@ -5,10 +5,12 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 from bot.tests.crash.sessions import run_session
 from bot.tests.crash.stage import World
 
 
+@pytest.mark.slow
 def test_a_session_ends_well_and_tells_its_story() -> None:
     with tempfile.TemporaryDirectory(prefix="wk-") as place, World(Path(place)) as world:
         session = run_session(world, seed=8, seconds=3)
