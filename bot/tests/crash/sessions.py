@@ -9,6 +9,7 @@ machine's.
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import time
@@ -71,6 +72,7 @@ class _Drama:
     def __init__(self, stage: Stage, seed: int) -> None:
         self.stage = stage
         self.draw = random.Random(seed)  # noqa: S311 - no secret
+        self.dice = self.draw
         self.story: list[str] = []
         self.price = PRICE
         self.began = time.monotonic()
@@ -99,7 +101,11 @@ class _Drama:
         self.keep_alive()
         acts = self._acts()
         end = self.began + seconds
-        while time.monotonic() < end:
+        for number in itertools.count():
+            if time.monotonic() >= end:
+                break
+            # Dice of its own: what an act finds does not change the acts after it.
+            self.dice = random.Random(f"{seed} {number}")  # noqa: S311
             pause_s = self.draw.expovariate(4)
             act = self.draw.choices([a for a, _ in acts], [w for _, w in acts])[0]
             until = time.monotonic() + pause_s
@@ -125,7 +131,7 @@ class _Drama:
         ]
 
     def enter(self) -> None:
-        side = self.draw.choice(("buy", "sell"))
+        side = self.dice.choice(("buy", "sell"))
         self.tell(f"intent to {side}")
         self.stage.intend("enter", side, ttl_ms=10_000)
 
@@ -136,14 +142,14 @@ class _Drama:
             self.stage.intend("exit", "sell" if held > 0 else "buy", ttl_ms=10_000)
 
     def move_price(self) -> None:
-        step = Decimal(self.draw.choice((-35, -12, -3, 3, 12, 35))) / 1000
+        step = Decimal(self.dice.choice((-35, -12, -3, 3, 12, 35))) / 1000
         lowest, highest = PRICE * (1 - FARTHEST), PRICE * (1 + FARTHEST)
         self.price = min(highest, max(lowest, self.price * (1 + step))).quantize(Decimal("0.1"))
         self.tell(f"price {self.price}")
         self.stage.price(self.price)
 
     def _victim(self) -> int:
-        return self.draw.randrange(max(1, len(self.stage.alive)))
+        return self.dice.randrange(max(1, len(self.stage.alive)))
 
     def kill(self) -> None:
         victim, alive = self._victim(), self.stage.alive
@@ -160,7 +166,7 @@ class _Drama:
     def freeze(self) -> None:
         victim, alive = self._victim(), self.stage.alive
         if alive and not self.frozen_until:
-            length_s = self.draw.uniform(0.2, 3)
+            length_s = self.dice.uniform(0.2, 3)
             self.tell(f"{alive[victim].pid} is frozen for {length_s:.1f} s")
             alive[victim].signal(signal.SIGSTOP)
             self.frozen_until = time.monotonic() + length_s
@@ -176,8 +182,8 @@ class _Drama:
             self.stage.admin.hand_close(NAME, alias=self.stage.alias)
 
     def hand_trades(self) -> None:
-        side = self.draw.choice(("BUY", "SELL"))
-        quantity = self.draw.choice(("0.005", "0.030"))
+        side = self.dice.choice(("BUY", "SELL"))
+        quantity = self.dice.choice(("0.005", "0.030"))
         self.tell(f"another hand: {side} {quantity}")
         self.stage.admin.hand_order(NAME, side, quantity, alias=self.stage.alias)
 
@@ -186,7 +192,7 @@ class _Drama:
         self.stage.admin.drop_streams(self.stage.alias)
 
     def thin_book(self) -> None:
-        depth = self.draw.choice(("0.001", "0.004", "1000"))
+        depth = self.dice.choice(("0.001", "0.004", "1000"))
         self.tell(f"depth {depth}")
         self.stage.admin.depth(depth, NAME)
 
