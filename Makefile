@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help demo demo-down test-fast crash-kills matrix properties test test-full lint fmt molecule bench lock bootstrap hosts vms venue-rules bench-venue clean
+.PHONY: help demo demo-down test-fast crash-test crash-slice matrix properties test test-full molecule test-peers lint fmt bench venue-rules bench-venue lock bootstrap hosts vms peers clean
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
@@ -25,8 +25,11 @@ demo-down: ## Remove the demo's host, venue and network
 test-fast: bootstrap ## Tests without a host (3 min; PYTEST_ARGS='-k name' for some)
 	@$(VENV)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PYTEST_ARGS)
 
-crash-kills: bootstrap ## kill -9 of the executor in each of its windows, judged by the venue's log (2 min)
-	@$(VENV)/python -m bench.crash --workers $(WORKERS)
+crash-test: bootstrap ## kill -9 of an executor at every write, sync and boundary of every workflow (POINT=workflow:point for one)
+	@$(VENV)/python -m bench.crash --workers $(WORKERS) $(if $(JSON),--json) $(POINT)
+
+crash-slice: bootstrap ## As crash-test, at about ten points of each workflow (90 s)
+	@$(VENV)/python -m bench.crash --workers $(WORKERS) --slice 10
 
 matrix: bootstrap ## Every row of the reconciliation matrix, each with its tests (MUTATE=1: leave each row out, ROW=P1)
 	@$(VENV)/python tools/matrix.py --workers $(WORKERS) $(if $(MUTATE),--mutate) $(if $(ROW),--row $(ROW))
@@ -34,7 +37,7 @@ matrix: bootstrap ## Every row of the reconciliation matrix, each with its tests
 properties: bootstrap ## What holds for every plan, tried on 10,000 generated states each (20 min)
 	@HYPOTHESIS_PROFILE=full $(VENV)/python -m pytest -n $(WORKERS) --dist worksteal bot/tests/reconcile/test_convergence.py $(PYTEST_ARGS)
 
-test: hosts lint test-fast crash-kills matrix ## What CI runs: linters, fast tests, kills, the matrix, core host scenarios (45 min)
+test: hosts lint test-fast crash-slice matrix ## What CI runs: linters, fast tests, crashes, the matrix, core host scenarios (40 min)
 	@$(VENV)/python tools/scenarios.py core
 
 test-full: vms ## All of it and every scenario on every platform, resumable; table in docs/test-results/
@@ -42,6 +45,9 @@ test-full: vms ## All of it and every scenario on every platform, resumable; tab
 
 molecule: $(if $(filter reboot,$(SCENARIO)),vms,hosts) ## One scenario on a fresh host: make molecule SCENARIO=default [PLATFORM=trixie]
 	@$(VENV)/python tools/scenarios.py one $(or $(SCENARIO),$(error name it: make molecule SCENARIO=default))
+
+test-peers: peers ## Unmodified freqtrade and nautilus_trader on the paper venue, sealed off (3 min, then 1)
+	@$(VENV)/python -m peers $(PYTEST_ARGS)
 
 lint: bootstrap ## ruff, mypy --strict, yamllint, ansible-lint, shellcheck, documentation and locks fresh
 	@$(VENV)/python tools/lint.py
@@ -70,6 +76,9 @@ hosts: ## Only install what hosts under test need
 
 vms: ## Only install what virtual machines under test need, too
 	@tools/bootstrap.sh vms
+
+peers: ## Only install the peers, each in an environment of its own under .cache/peers (1.5 GB)
+	@tools/bootstrap.sh peers
 
 clean: ## Remove caches and what runs left behind (not .venv, not a running demo)
 	@rm -rf .cache/images .mypy_cache .ruff_cache .pytest_cache bot/dist

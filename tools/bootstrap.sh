@@ -4,6 +4,7 @@
 #   tools/bootstrap.sh python   .venv with everything from requirements/dev.txt (hash-pinned)
 #   tools/bootstrap.sh hosts    also what builds and runs hosts under test (podman, mmdebstrap, ...)
 #   tools/bootstrap.sh vms      also what runs virtual machines (QEMU, nbdkit)
+#   tools/bootstrap.sh peers    freqtrade and nautilus_trader, each apart (1.5 GB; python3.12 or 3.13)
 #
 # Known to it: Debian 12, Debian 13, Ubuntu 24.04, as root or with sudo. Elsewhere it says what is
 # missing and stops. Beforehand git, make and python3 (3.11 or newer) must be there.
@@ -163,6 +164,39 @@ bootstrap_vms() {
     install_wanted
 }
 
+# Both peers have wheels for these. pyenv's are found even where none of them is switched on.
+find_peers_python() {
+    for candidate in ${PEERS_PYTHON:-python3.13 python3.12 python3 \
+        "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[23].*/bin/python3}; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 12) <= sys.version_info < (3, 14))' 2>/dev/null; then
+            "$candidate" -c 'import sys; print(sys.executable)'
+            return
+        fi
+    done
+    [ -z "${PEERS_PYTHON:-}" ] || die "PEERS_PYTHON=$PEERS_PYTHON is not Python 3.12 or 3.13"
+    echo 3.13 # uv fetches one
+}
+
+# Never into .venv: peers/environment.py finds them by the digest of their lock.
+bootstrap_peers() {
+    command -v unshare >/dev/null || wants util-linux "a network in which the venue's names are ours"
+    install_wanted
+    mirror_settings
+    for name in freqtrade nautilus; do
+        lock="requirements/peers-$name.txt"
+        target=".cache/peers/$name-$(sha256sum "$lock" | cut -c1-16)"
+        [ -e "$target/installed" ] && continue
+        python=$(find_peers_python)
+        say "$name into $target ($python; versions and hashes: $lock)"
+        rm -rf ".cache/peers/$name"-*
+        "$uv_home/bin/uv" -q venv --python "$python" "$target" ||
+            die "the peers need Python 3.12 or 3.13; name one: PEERS_PYTHON=/path/to/python3"
+        "$uv_home/bin/uv" -q pip sync --python "$target/bin/python" --require-hashes \
+            --compile-bytecode "$lock"
+        touch "$target/installed"
+    done
+}
+
 case "${1:-}" in
     python) bootstrap_python ;;
     hosts)
@@ -174,5 +208,9 @@ case "${1:-}" in
         bootstrap_hosts
         bootstrap_vms
         ;;
-    *) die "usage: tools/bootstrap.sh python|hosts|vms" ;;
+    peers)
+        bootstrap_python
+        bootstrap_peers
+        ;;
+    *) die "usage: tools/bootstrap.sh python|hosts|vms|peers" ;;
 esac

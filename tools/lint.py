@@ -45,7 +45,7 @@ def commands() -> dict[str, list[str]]:
     python = str(BIN / "python")
     typed = [
         name
-        for name in ("bot/src", "bot/tests", "bench", "tools", "tests", "molecule")
+        for name in ("bot/src", "bot/tests", "bench", "peers", "tools", "tests", "molecule")
         if tracked(f"{name}/*.py")
     ]
     found = {
@@ -59,6 +59,8 @@ def commands() -> dict[str, list[str]]:
     }
     if (ROOT / "tools" / "render_role_docs.py").exists():
         found["role docs fresh"] = [python, "tools/render_role_docs.py", "--check"]
+    if (ROOT / "tools" / "render_venue_errors.py").exists():
+        found["venue errors fresh"] = [python, "tools/render_venue_errors.py", "--check"]
     return found
 
 

@@ -19,9 +19,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
-# In this order: the others are constrained by bot.txt.
-SETS = ("bot", "ops", "dev", "uv")
-OLDEST_PYTHON = "3.11"
+# With the oldest Python of each; in this order, because the first constrains others. The peers have
+# environments of their own, and no version in common with ours.
+SETS = {
+    "bot": "3.11",
+    "ops": "3.11",
+    "dev": "3.11",
+    "uv": "3.11",
+    "peers-freqtrade": "3.12",
+    "peers-nautilus": "3.12",
+}
 _MARK = "# inputs: sha256:"
 _INCLUDE = re.compile(r"^-[rc]\s+(\S+)", re.MULTILINE)
 
@@ -52,7 +59,7 @@ def lock(name: str, upgrade: bool) -> None:
         "compile",
         "--quiet",
         "--universal",
-        f"--python-version={OLDEST_PYTHON}",
+        f"--python-version={SETS[name]}",
         "--generate-hashes",
         "--no-emit-index-url",
         "--custom-compile-command=make lock",

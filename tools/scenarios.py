@@ -34,7 +34,7 @@ PLATFORMS = {"bookworm": "Debian 12", "trixie": "Debian 13", "noble": "Ubuntu 24
 # Where the whole of a scenario is worth its minutes on more than one platform.
 ON = {"default": tuple(PLATFORMS), "reboot": ("bookworm", "trixie")}
 # What needs no host, as targets of the Makefile; `make test-full` holds them, too.
-TARGETS = ("lint", "test-fast", "crash-kills", "matrix", "properties")
+TARGETS = ("lint", "test-fast", "crash-test", "matrix", "properties", "test-peers")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;;.*?\x1b\\")
 _PASSED = re.compile(r"\b(\d+) passed\b")
 

@@ -18,7 +18,8 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 Json = dict[str, Any]
 
-PROGRAMS = ("feed", "strategy", "executor", "risk", "notifier", "health")
+EXECUTORS = ("executor", "executor2")  # either may hold the account's lease, the other is spare
+PROGRAMS = ("feed", "strategy", *EXECUTORS, "risk", "notifier", "health")
 DEADLINE_S = 60.0
 
 
@@ -114,13 +115,23 @@ class Bot:
     def state(self, program: str) -> str:
         return str(self.beat(program).get("state", ""))
 
+    def executor(self) -> Json:
+        """The heartbeat of the executor that holds the account's lease, or held it last; {} when
+        there is none."""
+        beats = [beat for beat in map(self.beat, EXECUTORS) if beat]
+        return max(
+            beats,
+            key=lambda b: (b["state"] != "SPARE", b["progress"].get("epoch", 0)),
+            default={},
+        )
+
     def pids(self, program: str) -> list[int]:
         """Every process of the bot's user that runs ``program``, whoever started it."""
         out = self.host.run(f"ps -u {self.user} -o pid=,args=").stdout
         return [
             int(line.split()[0])
             for line in out.splitlines()
-            if f"watchkeeper run {program}" in line and "choom" not in line.split()[1]
+            if line.endswith(f"watchkeeper run {program}") and "choom" not in line.split()[1]
         ]
 
     def pid(self, program: str) -> int:
@@ -148,8 +159,8 @@ class Bot:
 def ready(bot: Bot, *, deadline_s: float = DEADLINE_S) -> Json:
     """The executor's heartbeat once it is reconciled."""
     return eventually(
-        lambda: beat if (beat := bot.beat("executor")).get("state") == "READY" else None,
-        f"executor of {bot.name} READY (it says {bot.beat('executor')})",
+        lambda: beat if (beat := bot.executor()).get("state") == "READY" else None,
+        f"executor of {bot.name} READY (it says {bot.executor()})",
         deadline_s=deadline_s,
     )
 

@@ -168,6 +168,33 @@ class TestControl:
         configuration = "--configuration /etc/watchkeeper/alpha/supervisord-blue.conf"
         assert calls == [f"supervisorctl {configuration} {words}"]
 
+    SPARE = "[program:executor]\n[program:executor2]\n"
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["stop", "executor"], ["stop alpha:executor2 alpha:executor"]),
+            (["stop", "executor2"], ["stop alpha:executor2"]),
+            (["start", "executor"], ["start alpha:executor2", "start alpha:executor"]),
+            (
+                ["restart", "risk", "executor", "executor2"],
+                ["restart alpha:executor2", "restart alpha:risk alpha:executor"],
+            ),
+            (["restart", "risk"], ["restart alpha:risk"]),
+            (["status", "executor"], ["status alpha:executor2 alpha:executor"]),
+        ],
+    )
+    def test_executor_means_both(self, host: Path, arguments: list[str], words: list[str]) -> None:
+        """A person who stops it stops trading: the other one must not go on."""
+        (host / "etc/watchkeeper/alpha/supervisord-blue.conf").write_text(self.SPARE)
+        done, calls = self.run(host, "alpha", *arguments)
+        assert done.returncode == 0, done.stderr
+        assert [call.partition("blue.conf ")[2] for call in calls] == words
+
+    def test_without_a_spare_executor_is_one(self, host: Path) -> None:
+        _, calls = self.run(host, "alpha", "stop", "executor")
+        assert [call.partition("blue.conf ")[2] for call in calls] == ["stop alpha:executor"]
+
     def test_root_becomes_the_slot_s_user(self, host: Path) -> None:
         _, calls = self.run(host, "alpha", "stop", environment={"UID_OF_CALLER": "0"})
         first, second = calls

@@ -55,7 +55,7 @@ def test_runs_every_program_of_the_bot_from_its_slot(native: tuple[str, ServerOp
     slot, options = native
     bot = slot.partition("-")[0]
     found = programs(options)
-    names = {"feed", "strategy", "executor", "risk", "notifier", "health"}
+    names = {"feed", "strategy", "executor", "risk", "notifier", "health", "executor2"}
     assert set(found) == {f"{bot}:{name}" for name in names}
     for name in names:
         command = found[f"{bot}:{name}"].command
@@ -84,6 +84,7 @@ def test_positions_are_managed_first_and_given_up_last(native: tuple[str, Server
     names = [process.name for process in order]
     assert len({process.priority for process in order}) == len(order)
     assert names[:2] == ["executor", "risk"]
+    assert names[-1] == "executor2"
     assert names.index("feed") < names.index("strategy")
 
 
@@ -92,6 +93,12 @@ def test_executor_and_risk_die_last(native: tuple[str, ServerOptions]) -> None:
         process.name for process in programs(native[1]).values() if "choom" in process.command
     }
     assert raised == {"feed", "strategy", "notifier", "health"}
+
+
+def test_a_small_host_has_no_spare(tmp_path: Path) -> None:
+    with_spare = parse(rendered("bot", "paper", "supervisord.conf"), tmp_path / "with")
+    without = parse(rendered("bot", "small-host", "supervisord.conf"), tmp_path / "without")
+    assert set(programs(with_spare)) - set(programs(without)) == {"alpha:executor2"}
 
 
 def test_is_static_wiring_without_settings_and_secrets(native: tuple[str, ServerOptions]) -> None:

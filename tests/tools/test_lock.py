@@ -17,6 +17,8 @@ def requirements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "ops": "-c bot.txt\nsupervisor\n",
         "dev": "-r bot.in\n-c bot.txt\npytest\n",
         "uv": "uv\n",
+        "peers-freqtrade": "freqtrade\n",
+        "peers-nautilus": "nautilus_trader\n",
     }.items():
         (tmp_path / f"{name}.in").write_text(text)
         (tmp_path / f"{name}.txt").write_text("# made by make lock\nsomething==1.0\n")

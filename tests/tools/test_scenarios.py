@@ -115,13 +115,13 @@ def test_full_writes_a_dated_table(molecule: Path) -> None:
 
 
 def test_targets_stand_in_the_table_with_the_tests_they_counted(molecule: Path) -> None:
-    (molecule / "code-crash-kills").write_text("2")
+    (molecule / "code-crash-test").write_text("2")
     assert scenarios.full() == 1
     (table,) = (molecule / "results").glob("*.md")
     lines = table.read_text().splitlines()
     assert any(line.startswith("| lint | - | ok | - |") for line in lines)
     assert any(line.startswith("| test-fast | - | ok | 7 |") for line in lines)
-    assert any(line.startswith("| crash-kills | - | **failed** | 7 |") for line in lines)
+    assert any(line.startswith("| crash-test | - | **failed** | 7 |") for line in lines)
 
 
 def test_what_was_not_run_is_named(molecule: Path, monkeypatch: pytest.MonkeyPatch) -> None:

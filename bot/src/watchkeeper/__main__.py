@@ -18,9 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Nothing of what imports leave behind is garbage; the runner turns it on again.
         gc.disable()
         from watchkeeper.programs.runner import run  # noqa: PLC0415
-        from watchkeeper.watch.heartbeat import PROGRAMS  # noqa: PLC0415
+        from watchkeeper.watch.heartbeat import ALL_PROGRAMS  # noqa: PLC0415
 
-        if arguments[1] in PROGRAMS:
+        if arguments[1] in ALL_PROGRAMS:
             return run(arguments[1])
     if arguments[:1] == ["paper"]:
         from watchkeeper.paper.command import main as paper  # noqa: PLC0415

@@ -104,6 +104,11 @@ class ClockConfig(_Section, frozen=True):
     require_synchronised: bool = True  # entries wait for the host's clock
 
 
+class LeaseConfig(_Section, frozen=True):
+    # Row A11. Shorter, a slow disk would be a pause; longer, a receive window would be none.
+    pause_max_ms: Annotated[int, Meta(ge=500, le=5000)] = 2000
+
+
 class DataConfig(_Section, frozen=True):
     max_age_ms: Positive = 60_000  # by venue timestamp; older opens nothing
 
@@ -133,6 +138,7 @@ class BotConfig(_Section, frozen=True):
     policy: PolicyConfig = PolicyConfig()
     reconcile: ReconcileConfig = ReconcileConfig()
     clock: ClockConfig = ClockConfig()
+    lease: LeaseConfig = LeaseConfig()
     data: DataConfig = DataConfig()
     heartbeat: HeartbeatConfig = HeartbeatConfig()
     health: HealthConfig = HealthConfig()

@@ -63,6 +63,16 @@ class Paths(msgspec.Struct, frozen=True):
         return self.run / "HALT"
 
     @property
+    def ballast(self) -> Path:
+        """Space set aside, freed when the disk is full; see :mod:`watchkeeper.watch.ballast`."""
+        return self.state / "ballast"
+
+    @property
+    def kill_receipt(self) -> Path:
+        """What the last pull of the kill switch has come to."""
+        return self.run / "kill.json"
+
+    @property
     def run(self) -> Path:
         return self.root / "run/watchkeeper" / self.bot
 

@@ -89,7 +89,10 @@ def healthy(tree: BotTree) -> None:
     [
         (
             ["--help"],
-            ["status", "doctor", "reconcile", "policy", "check", "resume", "paper", "config"],
+            [
+                *("status", "doctor", "reconcile", "policy", "check"),
+                *("kill", "resume", "paper", "config"),
+            ],
         ),
         (["status", "--help"], ["--json", "--watch", "within 2 seconds", "Exit status: 0"]),
         (["doctor", "--help"], ["sends no order", "Exit status: 0"]),
@@ -173,6 +176,17 @@ def test_status_of_a_healthy_bot(cli: Cli, bot_tree: BotTree) -> None:
     (bot,) = cli.json["bots"]
     assert cli.json["well"] is True
     assert {p["name"]: p["state"] for p in bot["programs"]}["executor"] == "READY"
+
+
+def test_status_tells_what_is_wrong_with_the_way_to_the_venue(
+    cli: Cli, bot_tree: BotTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy(bot_tree)
+    condition = {"open_breakers": ["balance"], "silent_until_ms": now_ms() + 300_000}
+    write_beat(bot_tree.paths, "executor", last_reconciled_ms=now_ms(), venue=condition)
+    monkeypatch.setenv("COLUMNS", "300")
+    cli("status")
+    assert "breakers open: balance, venue wants silence for 4 min" in cli.out
 
 
 def test_status_tells_what_is_wrong(cli: Cli, bot_tree: BotTree) -> None:
@@ -343,24 +357,76 @@ def test_config_check_of_a_foreign_bot(cli: Cli, bot_tree: BotTree) -> None:
 # resume, reconcile
 
 
-def test_resume_needs_a_word_from_a_person(cli: Cli, bot_tree: BotTree) -> None:
-    assert cli("resume") == 0
+def test_resume_needs_a_reason_and_a_word_from_a_person(cli: Cli, bot_tree: BotTree) -> None:
+    assert cli("resume", "--reason", "mended") == 0
     assert "not halted" in cli.out
     halt(bot_tree.paths, "daily loss", "risk")
-    assert cli("resume") == 2
+    assert cli("resume", "--force", "--yes") == 2
+    assert "--reason" in cli.err
+    assert cli("resume", "--force", "--yes", "--reason", " ") == 2
+    assert "--reason" in cli.err
+    assert cli("resume", "--force", "--reason", "mended") == 2
     assert "--yes" in cli.err
     assert is_halted(bot_tree.paths)
-    assert cli("resume", "--yes", "--by", "ada") == 0
+    assert cli("resume", "--force", "--yes", "--by", "ada", "--reason", "mended") == 0
     assert is_halted(bot_tree.paths) is None
-    assert b'"by":"ada"' in bot_tree.paths.halt.read_bytes()
+    released = bot_tree.paths.halt.read_bytes()
+    assert b'"by":"ada"' in released
+    assert b'"reason":"mended"' in released
+
+
+@pytest.mark.parametrize(("typed", "status"), [("alpha", 0), ("yes", 1), ("", 1)])
+def test_resume_wants_the_bots_name_typed(
+    cli: Cli, bot_tree: BotTree, monkeypatch: pytest.MonkeyPatch, typed: str, status: int
+) -> None:
+    halt(bot_tree.paths, "daily loss", "risk")
+    monkeypatch.setattr("builtins.input", lambda _: typed)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert cli("resume", "--force", "--reason", "mended") == status
+    assert (is_halted(bot_tree.paths) is None) is (status == 0)
+
+
+def test_resume_without_a_venue_stays_halted(cli: Cli, bot_tree: BotTree) -> None:
+    halt(bot_tree.paths, "daily loss", "risk")
+    assert cli("resume", "--yes", "--reason", "mended") == 1
+    assert "cannot be told" in cli.out
+    assert is_halted(bot_tree.paths)
 
 
 def test_resume_that_reaches_one_file_only_says_so(cli: Cli, bot_tree: BotTree) -> None:
     halt(bot_tree.paths, "why", "risk")
     bot_tree.paths.halt_run.unlink()
     bot_tree.paths.halt_run.mkdir()
-    assert cli("resume", "--yes") == 2
+    assert cli("resume", "--force", "--yes", "--reason", "mended") == 2
     assert "still halted" in cli.err
+
+
+# kill
+
+
+def test_kill_halts_before_it_knows_anything(cli: Cli, bot_tree: BotTree) -> None:
+    assert cli("kill", "--halt-only", "--reason", "drill", "--by", "ada") == 0
+    assert is_halted(bot_tree.paths) == "drill (by ada)"
+    assert "alpha  halted" in cli.out
+
+
+def test_kill_wants_one_bot_or_all(cli: Cli, bot_tree: BotTree) -> None:
+    beta = BotTree(bot_tree.paths.root, "beta")
+    beta.write_config(STRATEGY)
+    assert cli("kill", "--halt-only") == 2
+    assert "name one" in cli.err
+    assert cli("kill", "--all", "--bot", "beta") == 2
+    assert is_halted(bot_tree.paths) is None
+    assert cli("kill", "--all", "--halt-only") == 0
+    assert is_halted(bot_tree.paths)
+    assert is_halted(beta.paths)
+
+
+def test_kill_that_may_not_halt_says_what_may(cli: Cli, bot_tree: BotTree) -> None:
+    for name in ("halt", "halt_run"):
+        getattr(bot_tree.paths, name).mkdir()
+    assert cli("kill", "--halt-only") == 1
+    assert "not halted" in cli.out
 
 
 def test_reconcile_asks_the_executor(cli: Cli, bot_tree: BotTree) -> None:
@@ -481,3 +547,21 @@ def test_a_key_that_ends_soon(days: int, worst: str) -> None:
 def test_every_diagnosis_that_is_not_well_says_what_mends_it() -> None:
     bad = KeyPermissions(trade=False, withdraw=True, ip_restricted=False, trade_until_ms=NOW)
     assert all(d.mend for d in judge_key(bad, LIVE, NOW) if d.status != "ok")
+
+
+# Errors
+
+
+def test_errors_explains_a_code_with_or_without_its_sign(cli: Cli) -> None:
+    assert cli("errors", "2022") == 0
+    with_sign = cli("errors", "-2022", "--json")
+    assert with_sign == 0
+    (row,) = cli.json
+    assert row["verdict"] == "rejected"
+    assert row["source"].startswith("Error Codes")
+    assert cli("errors", "4999") == 0
+    assert "refused by a filter" in cli.out
+    assert cli("errors") == 0
+    assert "-1021  clock" in cli.out
+    assert cli("errors", "9999") == 2
+    assert "UNKNOWN" in cli.err

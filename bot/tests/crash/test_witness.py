@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from bot.tests.crash.kills import (
-    Case,
-    Held,
-    Lost,
-    PromiseBroken,
-    Window,
-    epochs_wrong,
-    positions_wrong,
-    protection_wrong,
-    recovered_at,
-)
+from bot.tests.crash.verdict import epochs_wrong, gap_wrong, position_wrong, stops_wrong
 from bot.tests.support.witness import Event, doubled, executed, gaps, replay
-
-from watchkeeper.domain.model import Side
 
 ENTRY = "wkE-alpha-10-1"
 STOP = "wkS-alpha-10-2"
@@ -95,9 +84,9 @@ class Log:
         )
 
 
-def case(window: Window = Window.STOP, lost: Lost = Lost.BEFORE) -> Case:
-    held = Held.ENTRY if window is Window.ENTRY else Held.STOP
-    return Case(number=1, window=window, held=held, lost=lost, side=Side.BUY)
+def wrong_gaps(log: Log, hand_cancelled: Collection[int] = ()) -> list[str]:
+    moments = replay(log.events, "BTCUSDT")
+    return [w for g in gaps(moments) for w in gap_wrong(log.events, g, hand_cancelled)]
 
 
 def test_a_good_log_passes_every_verdict() -> None:
@@ -108,14 +97,14 @@ def test_a_good_log_passes_every_verdict() -> None:
     log.request("POST", "/fapi/v1/algoOrder", STOP)
     log.stop()
     moments = replay(log.events, "BTCUSDT")
-    recovered = recovered_at(moments, log.events, killed)
 
-    assert recovered == len(log.events)
     assert [gap.duration_ms for gap in gaps(moments)] == [5000]
+    assert wrong_gaps(log) == []
     assert doubled(log.events) == []
-    assert positions_wrong(case(), log.events, moments) == []
-    assert protection_wrong(case(), moments, gaps(moments), recovered) == []
-    assert epochs_wrong(log.events, killed, EPOCH) == []
+    assert position_wrong(log.events, moments[-1].position, "entry", 1) == []
+    assert position_wrong(log.events, moments[-1].position, "open", None) == []
+    assert stops_wrong(moments[-1], Decimal(46000)) == []
+    assert epochs_wrong(log.events, killed, EPOCH, {STOP}) == []
 
 
 @pytest.mark.parametrize(
@@ -152,58 +141,30 @@ def test_a_triggered_stop_protects_until_what_it_became_has_ended() -> None:
     assert not replay(log.events, "BTCUSDT")[-1].protected
 
 
-def test_a_gap_after_recovery_is_found() -> None:
-    log = Log()
-    log.entry()
-    killed = log.stop()
-    log.request("GET", "/fapi/v3/balance")
-    log.stop("CANCELED")
-    log.stop(client_id=NEXT, algo_id=8)
-    moments = replay(log.events, "BTCUSDT")
-    recovered = recovered_at(moments, log.events, killed)
-
-    wrong = protection_wrong(case(), moments, gaps(moments), recovered)
-    assert wrong == ["unprotected again after recovery, for 1000 ms"]
-
-
-def test_a_gap_while_a_stop_is_replaced_is_found() -> None:
+def test_a_stop_of_its_own_that_goes_before_the_next_one_rests_is_found() -> None:
     log = Log()
     log.entry()
     log.stop()
     log.stop("CANCELED")
     log.stop(client_id=NEXT, algo_id=8)
-    moments = replay(log.events, "BTCUSDT")
+    (wrong,) = wrong_gaps(log)
+    assert wrong.startswith("unprotected for 1000 ms after its own stop ended")
 
-    wrong = protection_wrong(case(Window.REPLACEMENT), moments, gaps(moments), len(moments))
-    assert wrong == ["unprotected for 1000 ms while its stop was replaced"]
+
+def test_a_stop_that_another_hand_took_is_not_its_doing() -> None:
+    log = Log()
+    log.entry()
+    log.stop()
+    log.stop("CANCELED")
+    log.stop(client_id=NEXT, algo_id=8)
+    assert wrong_gaps(log, {7}) == []
 
 
 def test_a_position_left_bare_is_found() -> None:
     log = Log()
     log.entry()
-    killed = log.request("POST", "/fapi/v1/algoOrder", STOP)
     log.request("GET", "/fapi/v3/balance")
-    moments = replay(log.events, "BTCUSDT")
-
-    assert gaps(moments)[-1].duration_ms is None
-    with pytest.raises(PromiseBroken, match="never recovered"):
-        recovered_at(moments, log.events, killed)
-    assert "unprotected since event 2" in protection_wrong(case(), moments, gaps(moments), 0)
-
-
-def test_a_late_entry_may_be_bare_only_for_an_instant() -> None:
-    log = Log()
-    killed = log.request("GET", "/fapi/v3/balance")
-    log.request("GET", "/fapi/v3/balance")
-    log.entry()
-    for _ in range(3):
-        log.request("GET", "/fapi/v3/balance")
-    log.stop()
-    moments = replay(log.events, "BTCUSDT")
-    recovered = recovered_at(moments, log.events, killed)
-
-    found = protection_wrong(case(Window.ENTRY, Lost.LATE), moments, gaps(moments), recovered)
-    assert found == ["unprotected again after recovery, for 5000 ms"]
+    assert wrong_gaps(log) == ["unprotected since event 2"]
 
 
 def test_two_stops_in_the_end_are_found() -> None:
@@ -211,16 +172,28 @@ def test_two_stops_in_the_end_are_found() -> None:
     log.entry()
     log.stop()
     log.stop(client_id=NEXT, algo_id=8)
-    moments = replay(log.events, "BTCUSDT")
-    (wrong,) = protection_wrong(case(), moments, [], 0)
+    (wrong,) = stops_wrong(replay(log.events, "BTCUSDT")[-1], None)
     assert wrong.startswith("2 stops rest in the end, not 1")
 
 
 def test_a_stop_without_a_position_is_found() -> None:
     log = Log()
     log.stop()
-    (wrong,) = protection_wrong(case(), replay(log.events, "BTCUSDT"), [], 0)
+    (wrong,) = stops_wrong(replay(log.events, "BTCUSDT")[-1], None)
     assert wrong.startswith("1 stops rest in the end, not 0")
+
+
+def test_a_stop_of_another_size_or_price_is_found() -> None:
+    log = Log()
+    log.entry()
+    log.stop(quantity="0.022")
+    last = replay(log.events, "BTCUSDT")[-1]
+    assert stops_wrong(last, None) == ["the stop is for 0.022, the position is 0.021"]
+    log = Log()
+    log.entry()
+    log.stop()
+    last = replay(log.events, "BTCUSDT")[-1]
+    assert stops_wrong(last, Decimal(46060)) == ["the stop rests at 46000.00, not at 46060"]
 
 
 def test_one_id_for_two_orders_is_found() -> None:
@@ -236,7 +209,7 @@ def test_an_entry_sent_twice_is_found_even_if_refused() -> None:
     log.entry()
     log.request("POST", "/fapi/v1/order", ENTRY, quantity=QUANTITY)
     assert doubled(log.events) == [f"entry {ENTRY} was sent 2 times"]
-    wrong = positions_wrong(case(), log.events, replay(log.events, "BTCUSDT"))
+    wrong = position_wrong(log.events, Decimal(QUANTITY), "open", None)
     assert wrong == ["2 entries were sent for one intent"]
 
 
@@ -244,11 +217,8 @@ def test_a_second_entry_under_another_id_is_found() -> None:
     log = Log()
     log.entry()
     log.entry("wkE-alpha-11-1", 2)
-    wrong = positions_wrong(case(), log.events, replay(log.events, "BTCUSDT"))
-    assert wrong == [
-        "2 entries were sent for one intent",
-        "position 0.042 instead of 0.021",
-    ]
+    wrong = position_wrong(log.events, Decimal("0.042"), "entry", None)
+    assert wrong == ["2 entries were sent for one intent"]
 
 
 def test_a_trade_booked_twice_is_found() -> None:
@@ -261,17 +231,34 @@ def test_a_trade_booked_twice_is_found() -> None:
 def test_a_position_where_none_should_be_is_found() -> None:
     log = Log()
     log.entry()
-    lost = case(Window.ENTRY, Lost.BEFORE)
-    wrong = positions_wrong(lost, log.events, replay(log.events, "BTCUSDT"))
-    assert wrong == ["position 0.021 instead of 0"]
+    wrong = position_wrong(log.events, Decimal(QUANTITY), "flat", None)
+    assert wrong == ["position 0.021 instead of none"]
 
 
-def test_an_exit_nobody_asked_for_is_found() -> None:
+def test_a_position_that_is_gone_is_found() -> None:
+    assert position_wrong([], Decimal(0), "open", None) == ["no position instead of one"]
+
+
+def test_an_intent_that_nobody_acted_on_is_found() -> None:
+    wrong = position_wrong([], Decimal(0), "entry", 1)
+    assert wrong == ["an intent was forgotten: nobody acted on it"]
+
+
+def test_a_position_that_its_fills_do_not_explain_is_found() -> None:
     log = Log()
     log.entry()
-    log.request("POST", "/fapi/v1/order", "wkX-alpha-11-1", quantity=QUANTITY)
-    wrong = positions_wrong(case(), log.events, replay(log.events, "BTCUSDT"))
-    assert wrong == ["orders nobody asked for: ['wkX-alpha-11-1']"]
+    wrong = position_wrong(log.events, Decimal("0.042"), "open", None)
+    assert wrong == ["position 0.042 is not what the fills add up to"]
+
+
+def test_a_position_on_the_wrong_side_is_found() -> None:
+    log = Log()
+    log.entry()
+    for event in log.events:
+        if event["kind"] == "fill":
+            event["side"] = "SELL"
+    wrong = position_wrong(log.events, Decimal(QUANTITY), "open", None)
+    assert "position 0.021 after entries on {'SELL'}" in wrong
 
 
 def test_a_dead_sender_that_speaks_again_is_found() -> None:
@@ -279,4 +266,5 @@ def test_a_dead_sender_that_speaks_again_is_found() -> None:
     log.entry()
     killed = log.stop()
     log.request("POST", "/fapi/v1/algoOrder", "wkS-alpha-10-3")
-    assert epochs_wrong(log.events, killed, EPOCH) == ["wkS-alpha-10-3 is of the dead epoch 36"]
+    wrong = epochs_wrong(log.events, killed, EPOCH, ())
+    assert wrong == ["wkS-alpha-10-3 was made after the death of epoch 36"]

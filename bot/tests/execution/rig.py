@@ -34,7 +34,7 @@ from watchkeeper.domain.model import Intent, OrderKind, Side, Tick
 from watchkeeper.journal.reader import JournalReader, read_journal
 from watchkeeper.market.server import TickServer
 from watchkeeper.watch.clock import now_ms
-from watchkeeper.watch.heartbeat import Beat
+from watchkeeper.watch.heartbeat import EXECUTORS, Beat
 
 BTC = "BTC/USDT:USDT"
 ORDER_PATH = "/fapi/v1/order"
@@ -112,6 +112,22 @@ class Rig(BotTree):
             self.wait_entries()
         return process
 
+    def spare(self, seat: str = "executor2") -> subprocess.Popen[bytes]:
+        """Start another executor and wait until it waits for the lease."""
+        process = self.start(seat)
+        self.until(lambda: self._says(process.pid, "SPARE"), what=f"{seat} waits")
+        return process
+
+    def wait_spare(self, process: subprocess.Popen[bytes]) -> None:
+        """Until that one waits for the lease."""
+        self.until(lambda: self._says(process.pid, "SPARE"), what="the other one is the spare")
+
+    def _says(self, pid: int, state: str) -> bool:
+        return any(beat.pid == pid and beat.state == state for beat in self._beats())
+
+    def _beats(self) -> list[Beat]:
+        return [beat for seat in EXECUTORS if (beat := self.beat(seat)) is not None]
+
     def follow(self, process: subprocess.Popen[bytes]) -> None:
         """From now on :meth:`wait_beat` means this one."""
         self._pid = process.pid
@@ -126,9 +142,8 @@ class Rig(BotTree):
         """The first heartbeat of the program last started for which ``condition`` holds."""
 
         def probe() -> Beat | None:
-            beat = self.beat("executor")
-            right = beat is not None and beat.pid == self._pid and condition(beat)
-            return beat if right else None
+            found = (beat for beat in self._beats() if beat.pid == self._pid and condition(beat))
+            return next(found, None)
 
         found: Beat = self.until(probe)
         return found
@@ -150,10 +165,10 @@ class Rig(BotTree):
         process.wait(10)
 
     def tail(self) -> str:
-        log = self.paths.log(self.slot, "executor")
-        lines = log.read_text().splitlines() if log.exists() else []
+        lines = [json.dumps(line) for seat in EXECUTORS for line in self.log(seat)[-40:]]
         events = [json.dumps(e) for e in self.events() if e["kind"] != "request" or e["fault"]]
-        return "\n".join([*lines[-40:], "--- venue", *events[-25:], f"{self.beat('executor')}"])
+        beats = map(str, self._beats())
+        return "\n".join([*lines, "--- venue", *events[-25:], *beats])
 
     # -- what is asked of it ------------------------------------------------------------------
 
@@ -283,7 +298,9 @@ class Rig(BotTree):
             journal.close()
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        return [line for line in self.log("executor") if line["event"] == event]
+        """Lines of both seats, oldest first."""
+        lines = [line for seat in EXECUTORS for line in self.log(seat) if line["event"] == event]
+        return sorted(lines, key=lambda line: line["ts"])
 
     def alerts(self) -> set[str]:
         return {line["alert"] for line in self.logged("alert")}

@@ -421,6 +421,9 @@ def test_a10_whose_lock_was_replaced_stops_itself(rig: Rig) -> None:
     assert process.wait(15) == 1
     assert "lease-contended" in rig.alerts()
     assert len(rig.now().valid_stops) == 1
+    journal = rig.journal()
+    assert "A10" in {decision.row for decision in journal.decisions()}
+    journal.close()
 
 
 def test_a_journal_of_another_account_is_refused_in_words(rig: Rig, make_rig: MakeRig) -> None:

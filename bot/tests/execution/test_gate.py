@@ -30,6 +30,7 @@ GOOD = Conditions(
     clock_offset_ms=0,
     clock_synchronised=True,
     balance_known=True,
+    stream_live=True,
     entries_from_ms=0,
 )
 INTENT = Intent(
@@ -58,6 +59,7 @@ def test_nothing_holds_back_a_good_intent() -> None:
     [
         ({"halted": "by a person"}, "halted: by a person"),
         ({"reconciled": False}, "not reconciled"),
+        ({"stream_live": False}, "private stream is down"),
         ({"durable": False}, "journal's file takes nothing"),
         ({"balance_known": False}, "A1"),
         ({"clock_offset_ms": 501}, "A4"),

@@ -335,6 +335,17 @@ async def test_s14_a_stop_just_through_the_market_closes(desk: Desk) -> None:
 # The lease
 
 
+async def test_a_request_does_not_hide_that_the_executor_ends(desk: Desk) -> None:
+    """Both in one turn of the loop, as after a pause."""
+    await desk.start()
+    keeping = asyncio.create_task(desk.executor.reconciler.keep())
+    await asyncio.sleep(0.05)
+    desk.executor.reconciler.request()
+    keeping.cancel()
+    await asyncio.wait({keeping}, timeout=5)
+    assert keeping.cancelled()
+
+
 async def test_without_the_lease_nothing_is_sent(desk: Desk, tmp_path: Path) -> None:
     await desk.start()
     desk.venue.amounts[BTC] = Decimal(2)

@@ -14,6 +14,8 @@ import pytest
 from bot.tests.support.waiting import eventually
 
 from watchkeeper.lease.host_lock import HostLock, LockLost
+from watchkeeper.lease.pause import PauseWatch
+from watchkeeper.lease.standby import stand_by
 
 HOLDER = """
 import sys, time
@@ -109,7 +111,12 @@ def test_a_frozen_holder_still_holds(holders: Holders, lock: HostLock) -> None:
 async def test_a_spare_gets_it_within_a_blink(holders: Holders, lock: HostLock) -> None:
     holder = holders.start(HOLDER)
     assert said(holder) == "held"
-    waiting = asyncio.create_task(lock.acquire())
+
+    async def nothing() -> None: ...
+
+    waiting = asyncio.create_task(
+        stand_by(lock, nothing, lambda: PauseWatch(2000, venue_offset_ms=lambda: 0))
+    )
     await asyncio.sleep(0.1)
     assert not waiting.done()
     killed = time.monotonic()

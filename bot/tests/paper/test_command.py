@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import socket
 import subprocess
 import sys
@@ -77,6 +79,21 @@ def test_a_state_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "file").write_text("")
     assert main([*BASE, "--state", str(tmp_path / "file")]) == 2
     assert "--state: " in capsys.readouterr().err
+
+
+def test_without_tls_for_those_who_ask_for_it(tmp_path: Path) -> None:
+    """The same venue, account and streams; without the option nothing answers but TLS."""
+    with PaperVenue(tmp_path, options=("--plain", "127.0.0.1:0")) as venue:
+        ready = json.loads((tmp_path / "ready.json").read_text())
+        [where] = ready["plain"]
+        assert where not in ready["listen"]
+        connection = http.client.HTTPConnection(where, timeout=10)
+        connection.request("GET", "/fapi/v1/ticker/price?symbol=BTCUSDT")
+        told = json.loads(connection.getresponse().read())
+        connection.close()
+        client = RawClient(venue)
+        assert told == client.send("GET", "/fapi/v1/ticker/price", "symbol=BTCUSDT").body
+        client.close()
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,45 @@ def test_a_position_above_what_the_leverage_allows(shared_venue: PaperVenue) -> 
     client.signed("POST", "/fapi/v1/leverage", symbol="BTCUSDT", leverage=125)
     assert client.order(quantity="7").code == -2027
     assert client.order(quantity="6").status == 200
+    client.close()
+
+
+def test_brackets_go_down_to_leverage_one(client: RawClient) -> None:
+    """account/rest-api/Notional-and-Leverage-Brackets: "cum", the auxiliary number, keeps the
+    maintenance margin continuous: floor x (ratio - the ratio below) more at each bracket."""
+    for row in client.signed("GET", "/fapi/v1/leverageBracket").body:
+        brackets = row["brackets"]
+        assert [bracket["bracket"] for bracket in brackets] == [*range(1, len(brackets) + 1)]
+        assert brackets[0]["notionalFloor"] == brackets[0]["cum"] == 0
+        assert brackets[-1]["initialLeverage"] == 1
+        for below, above in pairwise(brackets):
+            assert above["notionalFloor"] == below["notionalCap"]
+            assert above["initialLeverage"] < below["initialLeverage"]
+            at = above["notionalFloor"]
+            assert at * above["maintMarginRatio"] - above["cum"] == pytest.approx(
+                at * below["maintMarginRatio"] - below["cum"]
+            )
+
+
+def test_a_large_position_is_maintained_by_its_own_bracket(shared_venue: PaperVenue) -> None:
+    """account/rest-api/Notional-and-Leverage-Brackets: from 12 to 70 million USDT 2 %, less 132,000
+    USDT; trade/rest-api/Change-Initial-Leverage: maxNotionalValue of a leverage."""
+    admin = shared_venue.admin
+    admin.open_account("WHALE", balance="5000000")
+    admin.price(46_000)
+    client = RawClient(shared_venue, "WHALE")
+    for leverage, most in ((5, "480000000"), (1, "1800000000"), (20, "100000000")):
+        reply = client.signed("POST", "/fapi/v1/leverage", symbol="BTCUSDT", leverage=leverage)
+        assert reply.body["maxNotionalValue"] == most
+    admin.depth("1000")
+    try:
+        for _ in range(3):
+            assert client.order(quantity="120").body["status"] == "FILLED"
+    finally:
+        admin.depth("5")
+    [held] = client.signed("GET", "/fapi/v3/positionRisk", symbol="BTCUSDT").body
+    assert Decimal(held["notional"]) == 360 * 46_000
+    assert Decimal(held["maintMargin"]) == Decimal("0.02") * 360 * 46_000 - 132_000
     client.close()
 
 

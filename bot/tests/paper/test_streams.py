@@ -127,6 +127,22 @@ async def test_frames_that_are_none(shared_venue: PaperVenue, frame: Any, code: 
     assert answer["error"]["code"] == code
 
 
+async def test_a_stream_that_is_none_is_a_miss(venue: PaperVenue) -> None:
+    """However it is asked for; a listen key in the path is none, known or not."""
+    async with socket(venue, "/ws") as opened:
+        await opened.send_json({"method": "SUBSCRIBE", "params": ["btcusdt@framed"], "id": 1})
+        await receive(opened, 1)
+    client = RawClient(venue)
+    key = await listen_key(client)
+    client.close()
+    for path in ("/ws/btcusdt@pathed/btcusdt@aggTrade", "/stream?streams=!queried", f"/ws/{key}"):
+        async with socket(venue, path):
+            pass
+    assert venue.admin.misses() == dict.fromkeys(
+        ("STREAM btcusdt@framed", "STREAM btcusdt@pathed", "STREAM !queried"), 1
+    )
+
+
 async def test_streams_named_in_the_path(shared_venue: PaperVenue) -> None:
     """websocket-market-streams: /stream?streams=a/b wraps, /ws/a does not."""
     streams = "btcusdt@aggTrade/btcusdt@depth5/btcusdt@miniTicker/btcusdt@kline_1m"

@@ -6,6 +6,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -344,6 +345,41 @@ def test_the_same_seed_hits_the_same_requests(client: RawClient, admin: AdminCli
     assert first == second
     assert first != other
     assert 3 < len(first) < 25
+
+
+async def session_of(directory: Path, seed: int) -> tuple[Any, ...]:
+    """A process of its own with faults of this seed: its plan, what forty orders met, and which of
+    forty prices its stream told."""
+    with PaperVenue(directory) as venue:
+        admin, client = venue.admin, RawClient(venue)
+        plan = admin.plan_faults(seed, account="NOBODY")
+        always: dict[str, Any] = {"times": None, "seed": seed}
+        admin.fault("ghost", match=ENTRY, chance=0.2, **always)
+        admin.fault("respond", match=ENTRY, chance=0.3, status=503, body={}, **always)
+        admin.fault("drop", match={"event": "bookTicker"}, chance=0.4, **always)
+        async with socket(venue, "/public/ws/btcusdt@bookTicker/ethusdt@miniTicker") as opened:
+            for number in range(40):
+                await asyncio.to_thread(client.order, "BUY", "0.01")
+                await asyncio.to_thread(admin.price, 46_000 + number)
+            await asyncio.to_thread(admin.price, 3_700, "ETHUSDT")  # the last message
+            told = []
+            while (frame := (await receive(opened, 1))[0])["s"] != "ETHUSDT":
+                told.append(frame["b"])
+        client.close()
+        asked = [e for e in venue.events("request") if e["path"] == ENTRY["path"]]
+    return plan, [(event["fault"], event["status"]) for event in asked], told
+
+
+async def test_the_same_seed_is_the_same_faults_in_another_process(tmp_path: Path) -> None:
+    first = await session_of(tmp_path / "first", 5)
+    second = await session_of(tmp_path / "second", 5)
+    other = await session_of(tmp_path / "other", 6)
+    assert first == second
+    _, orders, told = first
+    assert {fault for fault, _ in orders} == {"ghost", "respond", None}
+    assert len(orders) == 40
+    assert 5 < len(told) < 40
+    assert all(mine != theirs for mine, theirs in zip(first, other, strict=True))
 
 
 def test_a_fault_has_its_time() -> None:

@@ -58,6 +58,8 @@ def test_live_ready_healthy(bot_tree: BotTree, port: int) -> None:
     write_beat(bot_tree.paths, "executor", State.DEGRADED, error="balance unknown (A1)")
     eventually(lambda: get(port, "/readyz")[0] == 503)
     assert get(port, "/readyz")[1]["reason"] == "balance unknown (A1)"
+    write_beat(bot_tree.paths, "executor2", State.READY, epoch=9)  # its spare took over
+    eventually(lambda: get(port, "/readyz")[0] == 200)
     status, answer = get(port, "/status")
     assert status == 200
     assert {p["name"]: p["state"] for p in answer["programs"]}["executor"] == "DEGRADED"

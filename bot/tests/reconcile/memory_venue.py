@@ -24,6 +24,7 @@ from watchkeeper.domain.model import (
     Tick,
 )
 from watchkeeper.venue.protocol import (
+    Condition,
     DuplicateClientId,
     Exposure,
     KeyPermissions,
@@ -61,6 +62,8 @@ class MemoryVenue:
     def __repr__(self) -> str:
         """For the report of a failing example."""
         return f"MemoryVenue({self.amounts}, {self.marks}, {self.orders}, {self.trades})"
+
+    condition = Condition()
 
     # -- the state ----------------------------------------------------------------------------
 
@@ -154,7 +157,11 @@ class MemoryVenue:
         )
 
     async def exposure(
-        self, *, fills_since_ms: int | None = None, fill_symbols: Sequence[str] = ()
+        self,
+        *,
+        fills_since_ms: int | None = None,
+        fill_symbols: Sequence[str] = (),
+        protective: bool = False,
     ) -> Exposure:
         raise NotImplementedError
 

@@ -389,13 +389,17 @@ class PaperVenue:
         account: str | None = "ALPHA01",
         balance: str = "10000",
         paused: bool = True,
+        port: int = 0,
         options: tuple[str, ...] = (),
     ) -> None:
-        """``directory`` holds state and ready file; ``options`` go to the command line."""
+        """``directory`` holds state and ready file; ``options`` go to the command line.
+
+        ``port`` 0 takes any.
+        """
         self.directory = directory
         self.state = directory / "venue"
         self.ca_path = self.state / "tls" / "ca.pem"
-        self.port = 0
+        self.port = port
         self.admin_port = 0
         self._account = account
         self._balance = balance
@@ -436,7 +440,7 @@ class PaperVenue:
         command += ["--listen", f"127.0.0.1:{self.port}"]
         command += ["--admin", f"127.0.0.1:{self.admin_port}"]
         command += ["--state", str(self.state), "--ready-file", str(ready), *self._options]
-        if self._paused and not self.port:  # a restart goes on as it was
+        if self._paused and not self.admin_port:  # a restart goes on as it was
             command.append("--paused")
         with log.open("ab") as output:
             self._process = subprocess.Popen(

@@ -196,6 +196,31 @@ def doubled(events: Sequence[Event]) -> list[str]:
     return wrong
 
 
+def epochs(events: Iterable[Event], *kinds: OrderKind) -> list[int]:
+    """Epochs of our orders of ``kinds`` (default: all) as the venue was asked for them.
+
+    Each stands once for every unbroken run: ``[4, 5]`` when 5 took over from 4, ``[4, 5, 4]`` when
+    both sent.
+    """
+    found: list[int] = []
+    for event in changing(events):
+        parts = decode(event["client_id"])
+        if event["method"] != "POST" or parts is None or (kinds and parts.kind not in kinds):
+            continue
+        if not found or found[-1] != parts.epoch:
+            found.append(parts.epoch)
+    return found
+
+
+def two_senders(events: Sequence[Event]) -> list[str]:
+    """What promise 1 forbids: an epoch that sends an entry after a later one did. Empty: all is
+    well. (A stop that one epoch intended may be sent by the next one, under its id: row S15.)"""
+    found = epochs(events, OrderKind.ENTRY)
+    if found == sorted(set(found)):
+        return []
+    return [f"epochs of entries in the order of arrival: {found}"]
+
+
 def executed(events: Iterable[Event], symbol: str) -> Decimal:
     """Net quantity of all fills of ``symbol``: the position they must have led to."""
     return sum(

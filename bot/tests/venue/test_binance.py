@@ -620,10 +620,10 @@ async def test_everything_goes_out_in_one_burst(
 ) -> None:
     venue = open_adapter(alias)
     await venue.connect()
-    paper.admin.fault("delay", match={"method": "GET"}, delay_s=0.3, times=None)
+    paper.admin.fault("delay", match={"method": "GET"}, delay_s=1, times=None)
     started = time.monotonic()
     await venue.snapshot(lookups=[entry(), stop(1)], fills_since_ms=1, fill_symbols=[])
-    assert time.monotonic() - started < 0.6
+    assert time.monotonic() - started < 4, "six calls or more, one after the other"
 
 
 async def test_cancelling_the_caller_cancels_the_request(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -10,7 +11,8 @@ from ccxt.base.errors import AuthenticationError, ExchangeNotAvailable, RequestT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchkeeper.venue.errors import CODES, Reply, Verdict, classify, read_reply
+from watchkeeper.venue.error_table import ADVICE, BINANCE_USDM, Verdict, as_markdown
+from watchkeeper.venue.errors import Reply, classify, explain, meaning, read_reply
 from watchkeeper.venue.protocol import (
     ClockOff,
     DuplicateClientId,
@@ -24,6 +26,7 @@ from watchkeeper.venue.protocol import (
     WouldTrigger,
 )
 
+CODES = BINANCE_USDM.codes
 SIGNED = "https://fapi.binance.com/fapi/v1/order?timestamp=1&signature=5ec2e7"
 
 
@@ -188,8 +191,10 @@ def test_no_message_holds_a_signed_url(writing: bool) -> None:
 
 def test_reading_an_answer() -> None:
     reply = read_reply(429, {"Retry-After": "5"}, '{"code":-1003,"msg":"Too many requests."}')
-    assert reply == Reply(429, "-1003", "Too many requests.", 5.0)
-    assert read_reply(403, {}, "<html>Forbidden</html>") == Reply(403)
+    assert (reply.status, reply.code, reply.text) == (429, "-1003", "Too many requests.")
+    assert reply.retry_after_s == 5.0
+    page = "<html>Forbidden</html>"
+    assert read_reply(403, {}, page) == Reply(403, body=page.lower())
     assert read_reply(200, {}, '[{"code":1}]') == Reply(200)
     assert read_reply(200, {"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}, "{}") == Reply(200)
 
@@ -204,3 +209,81 @@ def test_reading_an_answer() -> None:
 )
 def test_reading_never_raises(status: int, headers: dict[str, str], body: str) -> None:
     assert read_reply(status, headers, body).status == status
+
+
+# ---------------------------------------------------------------- the table
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_the_table_says_what_ccxt_makes_of_a_code(code: str) -> None:
+    """So that an update of ccxt cannot make a remark about it untrue unseen."""
+    import ccxt
+
+    session = ccxt.binanceusdm()
+    body = f'{{"code":{code},"msg":"x"}}'
+    with pytest.raises(ccxt.BaseError) as caught:
+        session.handle_errors(
+            400, "", SIGNED, "POST", {}, body, {"code": int(code), "msg": "x"}, {}, ""
+        )
+    assert type(caught.value).__name__ == CODES[code].ccxt
+
+
+def test_after_one_success_ccxt_takes_a_revoked_key_for_a_network_error() -> None:
+    import ccxt
+
+    session = ccxt.binanceusdm({"options": {"hasAlreadyAuthenticatedSuccessfully": True}})
+    with pytest.raises(ccxt.NetworkError):
+        session.handle_errors(401, "", SIGNED, "GET", {}, "", {"code": -2015, "msg": "x"}, {}, "")
+    assert isinstance(verdict(Reply(401, "-2015"), writing=False), KeyProblem)
+
+
+def test_a_row_names_where_it_is_documented() -> None:
+    pages = {row.page for row in CODES.values()} | {row.page for row in BINANCE_USDM.statuses}
+    assert pages == set(BINANCE_USDM.pages)
+    assert set(ADVICE) == set(Verdict)
+
+
+def test_whatever_ccxt_would_repeat_and_is_a_no_or_may_exist_has_a_remark() -> None:
+    """ccxt's network errors are what generic retries repeat."""
+    import ccxt
+
+    for code, row in CODES.items():
+        misread = issubclass(getattr(ccxt, row.ccxt), ccxt.NetworkError) or (
+            row.verdict is Verdict.REJECTED
+            and issubclass(getattr(ccxt, row.ccxt), ccxt.OperationFailed)
+        )
+        assert row.note or not misread, code
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            '{"msg":"Unknown error, please check your request or try again later."}',
+            "did not answer",
+        ),
+        ("Service Unavailable.", "calls the request failed"),
+        ('{"code":-1008,"msg":"Request throttled by system-level protection."}', "throttled"),
+        ("<html>nginx</html>", "inside the venue"),
+    ],
+)
+def test_the_forms_of_503_are_told_apart_and_none_is_a_rejection(body: str, words: str) -> None:
+    reply = read_reply(503, {}, body)
+    found, text = explain(reply)
+    assert found is Verdict.UNKNOWN
+    assert words in text
+    error = verdict(reply)
+    assert type(error) is OutcomeUnknown
+    assert words in str(error)
+
+
+def test_a_refusal_is_told_with_its_meaning() -> None:
+    error = verdict(read_reply(400, {}, '{"code":-2022,"msg":"ReduceOnly Order is rejected."}'))
+    assert isinstance(error, OrderRejected)
+    assert "-2022 ReduceOnly Order is rejected. (rejected: reduce-only order refused" in str(error)
+    assert meaning("-4999").text == "refused by a filter"
+
+
+def test_the_page_is_the_table() -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "venue-errors.md"
+    assert page.read_text() == as_markdown()

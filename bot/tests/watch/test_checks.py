@@ -134,6 +134,16 @@ def test_thresholds_come_from_their_file(paths: Paths) -> None:
     assert failed(verdict(paths)) == {"executor": "critical"}
 
 
+def test_a_spare_that_waits_is_well_and_one_that_took_over_speaks_for_both(paths: Paths) -> None:
+    (paths.etc / "checks.toml").write_text("consecutive = 1\n")
+    write_beat(paths, "executor", State.DEGRADED)
+    write_beat(paths, "executor2", State.SPARE)
+    assert failed(verdict(paths)) == {"executor": "critical"}
+    write_beat(paths, "executor", State.STARTING)
+    write_beat(paths, "executor2", epoch=9)
+    assert failed(verdict(paths)) == {}
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [("consecutive = 0\n", "consecutive: "), ("x = 1\n", "x"), ("consecutive", "not valid TOML")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bot.tests.support.beats import write_all_beats, write_beat
@@ -18,7 +19,7 @@ from watchkeeper.watch.alerts import AlertId, make_alert
 from watchkeeper.watch.clock import now_ms
 from watchkeeper.watch.heartbeat import State, read_beat
 from watchkeeper.watch.latch import halt
-from watchkeeper.watch.overview import find_bots, judge_program, look
+from watchkeeper.watch.overview import _names, find_bots, judge_program, look
 from watchkeeper.watch.supervisor import Process
 
 
@@ -42,6 +43,59 @@ def test_heartbeats_and_halt(bot_tree: BotTree) -> None:
     assert [p.name for p in seen.programs if not p.well] == ["executor"]
     assert seen.halted == "why (by me)"
     assert seen.memory is None or seen.memory.used > 0
+
+
+# What the two say, by state, age in ms and epoch, and who of them counts as the executor.
+SEATS = [
+    (("READY", 0, 7), ("SPARE", 0, 0), "executor"),
+    (("SPARE", 0, 0), ("READY", 0, 8), "executor2"),
+    (("READY", 40_000, 7), ("SPARE", 0, 0), "executor"),  # a frozen holder holds
+    (("READY", 0, 7), ("RECONCILING", 0, 8), "executor2"),  # a dead one's last words
+    (("RECONCILING", 0, 0), ("SPARE", 0, 0), "executor"),
+    (("SPARE", 0, 0), ("RECONCILING", 0, 0), "executor2"),
+    (("SPARE", 0, 0), ("SPARE", 0, 0), "executor"),
+    (("CONFIG_ERROR", 0, 0), ("HALTED", 0, 7), "executor2"),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "holder"), SEATS)
+def test_of_two_executors_the_one_that_holds_the_lease_counts(
+    bot_tree: BotTree,
+    first: tuple[str, int, int],
+    second: tuple[str, int, int],
+    holder: str,
+) -> None:
+    bot_tree.write_config()
+    for name, (state, age_ms, epoch) in (("executor", first), ("executor2", second)):
+        progress: dict[str, Any] = {"epoch": epoch} if epoch else {}
+        write_beat(bot_tree.paths, name, State(state), age_ms=age_ms, **progress)
+    seen = look(bot_tree.paths, with_units=False)
+    assert [p.name for p in seen.programs][2:4] == ["executor", "executor2"]
+    assert seen.executor is not None
+    assert seen.executor.name == holder
+
+
+def test_who_took_over_has_seen_the_stops_of_others(bot_tree: BotTree) -> None:
+    """What the dead one saw was true for it, and is young still."""
+    bot_tree.write_config()
+    journal = Journal(bot_tree.paths.journal, bot="alpha")
+    journal.save_position(position(BTC))
+    journal.close()
+    write_beat(bot_tree.paths, "executor", epoch=7, protected_by_others=[BTC])
+    write_beat(bot_tree.paths, "executor2", epoch=8, protected_by_others=[])
+    seen = look(bot_tree.paths, with_units=False)
+    assert seen.positions is not None
+    assert not seen.positions[0].protected
+
+
+def test_without_a_second_executor_none_is_missed(bot_tree: BotTree) -> None:
+    """Nor one that an inventory has taken away, as supervisor says."""
+    bot_tree.write_config()
+    write_all_beats(bot_tree.paths)
+    assert "executor2" not in {p.name for p in look(bot_tree.paths, with_units=False).programs}
+    write_beat(bot_tree.paths, "executor2", age_ms=90_000)
+    assert "executor2" not in _names({"executor"}, {"executor2"})
+    assert "executor2" in _names((), {"executor2"})  # supervisor does not answer
 
 
 def test_risk_speaks_for_protection_only_while_it_sees(bot_tree: BotTree) -> None:

@@ -70,6 +70,17 @@ def test_a_file_waits_for_those_who_read_it(paths: Paths, file: str, lines: list
     assert pending(paths, "blue", ALL) == lines
 
 
+def test_the_second_executor_reads_what_the_first_does(paths: Paths) -> None:
+    both = {"executor": START_MS, "executor2": START_MS}
+    for file in ("bot.toml", "paper-ca.pem", "trading.env"):
+        at(paths.etc / file, START_MS + 1)
+    assert pending(paths, "blue", both) == [
+        f"{program}: {what}"
+        for what in ("settings", "CA", "trading secrets")
+        for program in ("executor", "executor2")
+    ]
+
+
 def test_a_program_started_since_has_read_it_and_a_stopped_one_will(paths: Paths) -> None:
     at(paths.config, START_MS + 1)
     running = ALL | {"executor": START_MS + 2}

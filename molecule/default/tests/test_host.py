@@ -112,15 +112,15 @@ def test_the_release_is_compiled_and_roots_own(alpha: Bot) -> None:
 
 
 def test_logs_rotate_under_a_running_program(alpha: Bot) -> None:
-    ready(alpha)
-    pid = alpha.pid("executor")
-    log = "/var/log/watchkeeper/alpha/blue-executor.log"
+    executor = ready(alpha)["program"]
+    pid = alpha.pid(executor)
+    log = f"/var/log/watchkeeper/alpha/blue-{executor}.log"
     alpha.sh(f"test -s {log}")
     alpha.sh("logrotate --force --state /run/forced.state /etc/watchkeeper/logrotate.d/alpha-blue")
     alpha.sh(f"test -s {log}.1")
     # It trades all the time, and each order is a line.
     eventually(lambda: alpha.host.run(f"test -s {log}").rc == 0, "it writes to a new file")
-    assert alpha.pid("executor") == pid
+    assert alpha.pid(executor) == pid
     rotated = alpha.sh(f"stat -c %Y {log}.1 {log}").split()
     assert int(rotated[0]) <= int(rotated[1])
     assert alpha.sh("systemctl show -P Result wk-logrotate@alpha-blue.service").strip() == "success"

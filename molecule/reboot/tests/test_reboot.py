@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from hosttest import Bot, Venue, back_and_protected, eventually, no_order_twice, protected
+from hosttest import (
+    Bot,
+    Venue,
+    back_and_protected,
+    eventually,
+    no_order_twice,
+    protected,
+    ready,
+)
 from machine import BOOT_S, Machine
 from operator_run import module
 
@@ -27,12 +35,13 @@ def unit_s(name):
         ["systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", name], text=True)
     return int(shown) / 1e6
 def event_s(wanted):
-    for line in open("/var/log/watchkeeper/alpha/blue-executor.log"):
-        entry = json.loads(line)
-        at = datetime.datetime.fromisoformat(entry["ts"]).timestamp()
-        if entry["event"] == wanted and at > boot_s:
-            return at - boot_s
-    return None
+    found = []
+    for log in pathlib.Path("/var/log/watchkeeper/alpha").glob("blue-executor*.log"):
+        for entry in map(json.loads, log.open()):
+            at = datetime.datetime.fromisoformat(entry["ts"]).timestamp()
+            if entry["event"] == wanted and at > boot_s:
+                found.append(at - boot_s)
+    return min(found, default=None)
 print(json.dumps({
     "local file systems": unit_s("local-fs.target"),
     "network online": unit_s("network-online.target"),
@@ -179,7 +188,7 @@ def test_a_boot_without_a_time_server_manages_stops_and_opens_nothing(
         deadline_s=READY_S,
     )
     beat = eventually(
-        lambda: b if "clock" in str((b := alpha.beat("executor"))["progress"]) else None,
+        lambda: b if "clock is not" in str((b := alpha.executor()).get("progress")) else None,
         "entries wait for the clock",
         deadline_s=READY_S,
     )
@@ -189,11 +198,65 @@ def test_a_boot_without_a_time_server_manages_stops_and_opens_nothing(
     assert entries_since(venue, after) == []
     machine.outside("start", "ntp")
     eventually(
-        lambda: alpha.beat("executor")["progress"]["entries_allowed"],
+        lambda: alpha.executor().get("progress", {}).get("entries_allowed"),
         "entries are allowed once the clock is right",
         deadline_s=READY_S,
     )
     all_is_back(alpha, venue, after, host)
+
+
+def fences(alpha: Bot) -> list[int]:
+    """The epochs that fenced themselves after a pause, by the decision log (row A11)."""
+    query = "select json_extract(saw, '$.epoch') from decisions where row = 'A11'"
+    journal = "file:/var/lib/watchkeeper/alpha/journal.db?mode=ro"
+    python = "/opt/watchkeeper/slots/alpha-blue/bin/python"
+    shown = alpha.sh(f"{python} -m apsw '{journal}' \"{query}\"")
+    return [int(line) for line in shown.split()]
+
+
+def starts_over(alpha: Bot, venue: Venue, before: int, after: int, host: Any) -> None:
+    """The executor of epoch ``before`` has fenced itself and nothing of it was sent since."""
+    eventually(lambda: before in fences(alpha), "A11 in the decision log", deadline_s=READY_S)
+    all_is_back(alpha, venue, after, host)
+    assert alpha.executor()["progress"]["epoch"] > before
+    sent = [client_id.split("-")[2] for client_id in entries_since(venue, after)]
+    assert before not in [int(epoch, 36) for epoch in sent]
+
+
+PAUSE_S = 15.0  # beyond lease.pause_max_ms and every receive window
+
+
+def test_a_machine_whose_time_was_stopped_starts_over(
+    alpha: Bot, venue: Venue, machine: Machine, host: Any
+) -> None:
+    """All of its clocks stand still: only the venue's time tells. The stop that somebody cancels
+    meanwhile is placed again."""
+    before = ready(alpha)["progress"]["epoch"]
+    symbol = next(iter(venue.positions(ACCOUNT)))
+    machine.vm("pause")
+    try:
+        assert machine.vm("status") == "paused"
+        for stop in venue.stops(ACCOUNT):
+            if stop["symbol"] == symbol:
+                body = {"symbol": symbol, "algo_id": stop["algoId"]}
+                venue.call("POST", f"/hand/{ACCOUNT}/cancel", body)
+        time.sleep(PAUSE_S)
+        after = venue.last_event()
+    finally:
+        machine.vm("continue")
+    starts_over(alpha, venue, before, after, host)
+
+
+def test_a_frozen_unit_starts_over(alpha: Bot, venue: Venue, machine: Machine, host: Any) -> None:
+    """By the cgroup freezer: executor and spare alike, and none of them is told."""
+    before = ready(alpha)["progress"]["epoch"]
+    alpha.sh(f"systemctl freeze {alpha.unit}")
+    try:
+        time.sleep(PAUSE_S)
+        after = venue.last_event()
+    finally:
+        alpha.sh(f"systemctl thaw {alpha.unit}")
+    starts_over(alpha, venue, before, after, host)
 
 
 def in_an_hour() -> str:

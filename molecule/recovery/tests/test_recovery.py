@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hosttest import (
+    EXECUTORS,
     PROGRAMS,
     Bot,
     Venue,
@@ -44,6 +45,37 @@ def test_a_killed_program_comes_back(alpha: Bot, venue: Venue, program: str) -> 
     )
     back_and_protected(alpha, venue, ACCOUNT)
     no_order_twice(venue, after, ACCOUNT)
+
+
+def waits_as_spare(bot: Bot, seat: str) -> None:
+    eventually(lambda: bot.state(seat) == "SPARE", f"{seat} waits for the lease")
+
+
+def test_the_spare_goes_on_where_the_executor_died(alpha: Bot, venue: Venue) -> None:
+    """And the dead one is started again, as the next spare."""
+    after = venue.last_event()
+    for _ in range(2):
+        holder = ready(alpha)
+        (spare,) = set(EXECUTORS) - {holder["program"]}
+        waits_as_spare(alpha, spare)
+        waiting = alpha.pid(spare)
+        alpha.kill(holder["program"])
+        back_and_protected(alpha, venue, ACCOUNT)
+        now = ready(alpha)
+        assert (now["program"], now["pid"]) == (spare, waiting), "the one that waited took over"
+        assert now["progress"]["epoch"] > holder["progress"]["epoch"]
+    no_order_twice(venue, after, ACCOUNT)
+
+
+def test_who_stops_the_executor_stops_trading(alpha: Bot, venue: Venue) -> None:
+    ready(alpha)
+    alpha.sh("wk-ctl alpha stop executor")
+    try:
+        assert [p for p in EXECUTORS if alpha.pids(p)] == []
+        assert protected(venue, ACCOUNT), "stops rest at the venue"
+    finally:
+        alpha.sh("wk-ctl alpha start executor")
+    back_and_protected(alpha, venue, ACCOUNT)
 
 
 def test_a_killed_supervisord_leaves_no_orphan_and_one_sender(alpha: Bot, venue: Venue) -> None:
@@ -92,6 +124,7 @@ def test_poison_configuration_is_config_error_and_no_restart_storm(
     finally:
         alpha.sh(f"cp -p /root/bot.toml.good {settings}")
     back_and_protected(alpha, venue, ACCOUNT)
+    eventually(lambda: alpha.state("executor") != "CONFIG_ERROR", "it has seen what was mended")
     assert alpha.pid("executor") == beat["pid"], "mended without a restart by anybody"
 
 

@@ -44,6 +44,7 @@ class ProgramName(StrEnum):
     FEED = "feed"
     STRATEGY = "strategy"
     EXECUTOR = "executor"
+    EXECUTOR2 = "executor2"
     RISK = "risk"
     NOTIFIER = "notifier"
     HEALTH = "health"
@@ -135,20 +136,64 @@ def check(
 
 
 @app.command(
+    help="The kill switch: halt, cancel everything, close every position, prove it.\n\n"
+    "Works with the bot stopped, its release deleted, its database broken, its disk full, its "
+    "supervisor dead or frozen. Goes on until everything is proven flat, or Ctrl-C. Halted "
+    "stays halted until `watchkeeper resume`."
+    + _EXIT
+    + "0 proven flat (with `--halt-only`: halted), 1 something remains and is listed, 2 no such "
+    "bot, or not allowed."
+)
+def kill(
+    bot: Bot = None,
+    everyone: Annotated[bool, typer.Option("--all", help="Every bot of this host.")] = False,
+    halt_only: Annotated[
+        bool,
+        typer.Option("--halt-only", help="Open nothing more; positions stay, and protected."),
+    ] = False,
+    as_json: AsJson = False,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why, for the latch.")
+    ] = "kill switch",
+    by: Annotated[
+        str,
+        typer.Option("--by", metavar="WHO", help="Your name, for the latch.", envvar="SUDO_USER"),
+    ] = "operator",
+) -> None:
+    from watchkeeper.cli import kill as command  # noqa: PLC0415
+
+    raise SystemExit(
+        command.main(
+            bot, everyone=everyone, halt_only=halt_only, as_json=as_json, reason=reason, by=by
+        )
+    )
+
+
+@app.command(
     help="Release the HALT latch of one bot: only a person may.\n\nShows who halted it and why, "
-    "and asks." + _EXIT + "0 released or not halted, 1 not confirmed, 2 it could not be released."
+    "reconciles without sending anything, and asks. Stays halted while belief and venue do not "
+    "agree or a flattening is not proven done."
+    + _EXIT
+    + "0 released or not halted, 1 stays halted, 2 it could not be released."
 )
 def resume(
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why it may trade again, for the latch.")
+    ],
     bot: Bot = None,
     by: Annotated[
         str,
         typer.Option("--by", metavar="WHO", help="Your name, for the latch.", envvar="SUDO_USER"),
     ] = "operator",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Release without looking at the venue, flattened or not."),
+    ] = False,
 ) -> None:
     from watchkeeper.cli import resume as command  # noqa: PLC0415
 
-    raise SystemExit(command.main(bot, by=by, yes=yes))
+    raise SystemExit(command.main(bot, by=by, reason=reason, yes=yes, force=force))
 
 
 @config_app.command(
@@ -162,6 +207,24 @@ def config_check(bot: Bot = None) -> None:
     from watchkeeper.cli import config as command  # noqa: PLC0415
 
     raise SystemExit(command.main(bot))
+
+
+@app.command(
+    help="Show what a venue's error codes mean, and what the bot does about them.\n\n"
+    "`watchkeeper errors 2019` explains one, `watchkeeper errors` lists all."
+    + _EXIT
+    + "0 shown, 2 no venue documents that code.",
+    context_settings={"ignore_unknown_options": True},
+)
+def errors(
+    code: Annotated[
+        str | None, typer.Argument(help="With or without its minus sign.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    from watchkeeper.cli import errors as command  # noqa: PLC0415
+
+    raise SystemExit(command.main(code, as_json=as_json))
 
 
 @app.command(

@@ -21,6 +21,7 @@ from watchkeeper.config import (
     load_secrets,
 )
 from watchkeeper.paths import Paths
+from watchkeeper.programs.logs import log_to_stderr
 from watchkeeper.venue.protocol import KeyPermissions, KeyProblem, VenueError
 from watchkeeper.watch.checks import read_foreign
 from watchkeeper.watch.clock import host_clock_synchronised, now_ms, read_verdict
@@ -44,6 +45,7 @@ def main(bot: str | None, *, as_json: bool) -> int:
     paths = choose(bot)
     if read_foreign(paths) is None:
         inside_release(paths, "ccxt")
+    log_to_stderr()
     found = asyncio.run(_run(paths, quiet=as_json))
     if as_json:
         print(msgspec.json.encode({"bot": paths.bot, "found": found}).decode())
@@ -119,7 +121,10 @@ def _host(paths: Paths) -> Iterator[Diagnosis]:
     halted = is_halted(paths)
     if halted is not None:
         yield Diagnosis(
-            "latch", "warning", f"halted: {halted}", f"watchkeeper resume --bot {paths.bot}"
+            "latch",
+            "warning",
+            f"halted: {halted}",
+            f"watchkeeper resume --bot {paths.bot} --reason ...",
         )
     from watchkeeper.journal.sqlite import UnsafeSqliteError, assert_safe_sqlite  # noqa: PLC0415
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from watchkeeper.cli.common import OK, choose, fail, inside_release, refuse_foreign
+from watchkeeper.programs.logs import log_to_stderr
 from watchkeeper.watch.clock import now_ms
 
 
@@ -16,6 +17,7 @@ def main(bot: str | None, *, dry_run: bool, as_json: bool, unblock: str = "") ->
         inside_release(paths, "ccxt")
         from watchkeeper.execution.dry_run import main as show  # noqa: PLC0415
 
+        log_to_stderr()
         return show(paths, as_json)
     from watchkeeper.bus.protocol import COMMANDS, BusError  # noqa: PLC0415
     from watchkeeper.bus.sqlite import open_bus  # noqa: PLC0415

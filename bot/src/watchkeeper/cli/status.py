@@ -15,6 +15,7 @@ import msgspec
 from watchkeeper.cli.common import OK, WARNING, choose_all, root
 from watchkeeper.paths import Paths
 from watchkeeper.watch.clock import host_clock_synchronised
+from watchkeeper.watch.heartbeat import State
 from watchkeeper.watch.overview import Overview, Program, look
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ def _headline(overview: Overview) -> RenderableType:
     text = Text(overview.bot, style="bold")
     if overview.halted is not None:
         text.append(f"  HALTED: {overview.halted}", style="bold red")
-        text.append(f"  (when the reason is gone: watchkeeper resume --bot {overview.bot})")
+        text.append(
+            f"  (when the reason is gone: watchkeeper resume --bot {overview.bot} --reason ...)"
+        )
     elif is_well(overview):
         text.append("  well", style="bold green")
     else:
@@ -149,6 +152,16 @@ def _programs(overview: Overview) -> RenderableType:
     return table
 
 
+def _venue(condition: dict[str, Any], at_ms: int) -> str:
+    """What is wrong with the way to the venue; nothing when nothing is."""
+    said = ""
+    if breakers := condition.get("open_breakers"):
+        said += f", breakers open: {', '.join(breakers)}"
+    if until_ms := condition.get("silent_until_ms"):
+        said += f", venue wants silence for {_span(int(until_ms) - at_ms)}"
+    return said
+
+
 def _says(program: Program, at_ms: int) -> str:
     """One line out of a program's progress."""
     facts = program.progress
@@ -162,12 +175,15 @@ def _says(program: Program, at_ms: int) -> str:
             )
         case "strategy":
             return f"{facts.get('intents', 0)} intents"
-        case "executor":
+        case "executor" | "executor2" if program.state == State.SPARE:
+            return f"waits for the lease, clock {facts.get('clock_offset_ms', 0):+} ms"
+        case "executor" | "executor2":
             blocked = facts.get("entries_blocked_by") or []
             said = f"entries wait: {'; '.join(blocked)}" if blocked else "entries allowed"
             return (
                 f"{said}, reconciled {_span(at_ms - int(facts.get('last_reconciled_ms', 0)))} ago, "
                 f"clock {facts.get('clock_offset_ms', 0):+} ms"
+                f"{_venue(facts.get('venue') or {}, at_ms)}"
             )
         case "risk":
             result = facts.get("daily_result")

@@ -16,7 +16,7 @@ MAX_LENGTH = 36
 BOT_NAME = re.compile(r"[a-z][a-z0-9_]{0,13}")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _FORM = re.compile(
-    r"wk([EXSR])-([a-z][a-z0-9_]{0,13})"
+    r"wk([EXSRK])-([a-z][a-z0-9_]{0,13})"
     # No leading zeros: two texts must never mean the same order.
     r"-(0|[1-9a-z][0-9a-z]{0,5})-(0|[1-9a-z][0-9a-z]{0,7})"
 )

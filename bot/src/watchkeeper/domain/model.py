@@ -36,7 +36,8 @@ class OrderKind(StrEnum):
     ENTRY = "E"
     EXIT = "X"
     STOP = "S"
-    CLOSE = "R"  # reduce-only, sent by risk or the kill switch without the lease
+    CLOSE = "R"  # reduce-only, sent by risk without the lease
+    KILL = "K"  # reduce-only, sent by the kill switch without the lease
 
     @property
     def increases_exposure(self) -> bool:

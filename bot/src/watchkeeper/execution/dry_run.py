@@ -31,18 +31,23 @@ from watchkeeper.watch.latch import is_halted
 def main(paths: Paths, as_json: bool) -> int:
     """Print the plan. 0: nothing to do; 1: something would be done; 2: it cannot be told."""
     try:
-        result = asyncio.run(_plan(paths))
+        result = asyncio.run(plan_now(paths))
     except (ConfigError, VenueError, DatabaseError) as error:
         sys.stderr.write(f"watchkeeper reconcile: {error}\n")
         return 2
     if as_json:
         sys.stdout.write(msgspec.json.encode(_as_data(result)).decode() + "\n")
     else:
-        sys.stdout.write("\n".join(_as_lines(result)) + "\n")
+        sys.stdout.write("\n".join(as_lines(result)) + "\n")
     return 0 if result.converged else 1
 
 
-async def _plan(paths: Paths) -> Plan:
+async def plan_now(paths: Paths) -> Plan:
+    """What a pass would do now. Reads journal and venue, sends nothing.
+
+    Raises:
+        ConfigError, DatabaseError, VenueError: it cannot be told.
+    """
     config = load_config(paths.config)
     venue = open_venue(config, load_secrets(paths.trading_env, API_KEY, API_SECRET))
     try:
@@ -107,7 +112,8 @@ def _as_data(result: Plan) -> dict[str, Any]:
     }
 
 
-def _as_lines(result: Plan) -> list[str]:
+def as_lines(result: Plan) -> list[str]:
+    """The plan for people."""
     lines = [f"{a.row:>4}  {type(a).__name__:<15} {a.why}" for a in result.actions]
     lines += [
         f"{b.row:>4}  {'entries wait':<15} {b.symbol or 'all symbols'}: {b.reason}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,11 +35,19 @@ from watchkeeper.domain.model import (
     Tick,
 )
 from watchkeeper.execution.gate import Conditions, for_exit, for_intent, general, stop_of
-from watchkeeper.execution.reconciler import Reconciler, Status, rules_of
+from watchkeeper.execution.reconciler import (
+    DISCONNECTED_S,
+    STREAMLESS_S,
+    Reconciler,
+    Status,
+    rules_of,
+)
 from watchkeeper.execution.stops import Stops
 from watchkeeper.execution.work import Work
 from watchkeeper.journal.store import Journal, encode
-from watchkeeper.lease.host_lock import HostLock, LockLost
+from watchkeeper.lease.host_lock import HostLock
+from watchkeeper.lease.lease import Lease
+from watchkeeper.lease.pause import LeaseLost, Paused, PauseWatch
 from watchkeeper.reconcile.protection import (
     desired_stop,
     protected,
@@ -52,11 +60,11 @@ from watchkeeper.venue.protocol import (
     ClockOff,
     DuplicateClientId,
     KeyProblem,
-    Missing,
     NotSent,
     OrderEvent,
     OrderRejected,
     RateLimited,
+    StreamLost,
     SymbolRules,
     Venue,
     VenueError,
@@ -69,7 +77,10 @@ if TYPE_CHECKING:
 CONSUMER = "executor"
 INTENT_POLL_S = 0.05
 TRAIL_POLL_S = 0.25
-LEASE_POLL_S = 1.0
+LEASE_POLL_S = 0.2  # a fraction of lease.pause_max_ms
+CLOCK_POLL_S = 5.0  # against the venue's clock; sooner when a tick seems to come from the future
+CLOCK_PAUSE_S = 1.0
+CLOCK_ANSWER_S = 1.0
 ENTRY_ANSWER_S = 1.0  # an order that has not ended is asked for this often meanwhile
 
 
@@ -117,8 +128,9 @@ class Executor:
         self._surroundings = surroundings
         self._log = log
         self._alarm = alarm
-        self._lock: HostLock | None = None
-        self._lease_lost = asyncio.Event()
+        self._lease: Lease | None = None
+        self._lease_lost: asyncio.Future[LeaseLost] = asyncio.Future()
+        self._renewing: asyncio.Task[None] | None = None
         self._protection = asyncio.Lock()
         self._journal_failed: asyncio.Future[apsw.Error] = asyncio.Future()
         self._work = Work(self._work_failed)
@@ -127,6 +139,7 @@ class Executor:
         self._followed: set[str] = set()  # orders that are asked for until they end
         self.queue_error = ""  # why no intents can be read
         self._draining = False
+        self._streamless_since = 0.0
         self._stops = Stops(
             journal,
             venue,
@@ -150,6 +163,7 @@ class Executor:
             judged=self._follow_working,
             halted=surroundings.halted,
             protect_only=protect_only,
+            seen=self._see_epochs,
         )
 
     @property
@@ -183,26 +197,24 @@ class Executor:
         Raises:
             ForeignDatabase: the journal is about another account.
             apsw.Error: the journal takes nothing.
-            LockLost: the lock is not held.
+            LeaseLost: the lock is not held, or this process was paused meanwhile.
         """
-        self._lock = lock
+        pauses = PauseWatch(
+            self._config.lease.pause_max_ms, venue_offset_ms=lambda: self._venue.clock_offset_ms
+        )
+        lease = self._lease = Lease(lock, pauses, lambda: self._journal.epoch)
         self._fence()
+        self._renewing = asyncio.create_task(self._renew())
         self._journal.bind_account(account, key)
         self.status.account = account
         first = await self.reconciler.read(frozenset(), protective=True)
-        seen = [
-            parts.epoch
-            for part in (first.snapshot.orders, first.snapshot.stops)
-            if not isinstance(part, Missing)
-            for order in part
-            if (parts := decode(order.client_id)) is not None
-        ]
         known = self._journal.epoch
-        if handed_over or not known or max(seen, default=0) > known:
+        if handed_over or not known or lease.highest_seen > known:
             # Another process, or this one before its journal was lost, may have signed an order
             # that the journal does not know and that lands yet. A flat account tells nothing.
             self._entries_from_ms = self._venue.now_ms() + self._config.venue.recv_window_ms
-        self.status.epoch = self._journal.raise_epoch(*seen, above)
+        self.status.epoch = self._journal.raise_epoch(lease.highest_seen, above)
+        lease.take(self.status.epoch)
         self._log.info("lease_taken", account=account, epoch=self.status.epoch)
         await self.reconciler.reconcile(first, protective=True)
 
@@ -210,7 +222,8 @@ class Executor:
         """Work until cancelled.
 
         Raises:
-            LockLost: somebody else may hold the lease; nothing more is sent.
+            LeaseLost: somebody else may hold the lease, or this process was paused; nothing more
+                is sent.
             apsw.Error: the journal takes nothing. What it was not told is read from the venue by
                 the next executor, on another journal.
         """
@@ -223,6 +236,7 @@ class Executor:
                     self._trail(),
                     self._watch_refused(),
                     self._watch_lease(),
+                    self._watch_clock(),
                     self._watch_journal(),
                 ):
                     group.create_task(work)
@@ -234,39 +248,87 @@ class Executor:
         """Let orders in flight and stops being moved finish; an order without an answer by then
         is parked in the journal as it stands."""
         self._draining = True
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
         await self._work.drain(timeout_s)
 
     # Lease
 
     def _fence(self) -> None:
         """Raises:
-        LockLost: the lease is not held; nothing may be sent.
+        LeaseLost: nothing may be sent.
         """
-        if self._lock is None:
-            raise LockLost("the lease was never taken")
+        if self._lease is None:
+            raise LeaseLost("the lease was never taken")
         try:
-            self._lock.check()
-        except LockLost:
-            self._lease_lost.set()
+            self._lease.check()
+        except LeaseLost as error:
+            self._lost(error)
             raise
 
-    async def _watch_lease(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lease_lost.wait(), LEASE_POLL_S)
+    def _lost(self, error: LeaseLost) -> None:
+        if not self._lease_lost.done():
+            self._lease_lost.set_result(error)
+
+    async def _renew(self) -> None:
+        """From before the first order to the end, also while the first reading is slow."""
+        while self._lease is not None and not self._lease_lost.done():
             try:
-                self._fence()
-            except LockLost as error:
-                self._alarm("lease-contended", str(error), epoch=self.status.epoch)
-                with contextlib.suppress(apsw.Error):
-                    self._decide("A10", self.status.account, "stop", why=str(error))
-                raise
+                self._lease.renew()
+            except LeaseLost as error:
+                self._lost(error)
+            await asyncio.sleep(LEASE_POLL_S)
+
+    async def _watch_lease(self) -> None:
+        error = await asyncio.shield(self._lease_lost)
+        if not isinstance(error, Paused):
+            self._alarm("lease-contended", str(error), epoch=self.status.epoch)
+        raise error
+
+    async def _watch_clock(self) -> None:
+        """A hypervisor that stops all clocks of this machine leaves no other trace than the
+        venue's clock being ahead afterwards (A11); :class:`Lease` compares what is measured."""
+        loop = asyncio.get_running_loop()
+        measured_s = loop.time()
+        while True:
+            await asyncio.sleep(LEASE_POLL_S)
+            patience_s = CLOCK_PAUSE_S if self._tick_from_the_future() else CLOCK_POLL_S
+            if loop.time() - measured_s < patience_s:
+                continue
+            with contextlib.suppress(VenueError, TimeoutError):
+                async with asyncio.timeout(CLOCK_ANSWER_S):
+                    await self._venue.measure_clock()
+            measured_s = loop.time()
+
+    def _tick_from_the_future(self) -> bool:
+        latest_ms = self._venue.now_ms() + self._config.lease.pause_max_ms
+        ticks = (self._prices.get(symbol) for symbol in self._config.symbols)
+        return any(tick is not None and tick.venue_ms > latest_ms for tick in ticks)
+
+    def _see_epochs(self, orders: Iterable[Order]) -> None:
+        """Orders of the account, whoever sent them. What risk or the kill switch sends needs no
+        lease and carries no epoch."""
+        for order in orders:
+            parts = decode(order.client_id)
+            if parts is not None and parts.kind is not OrderKind.CLOSE and self._lease is not None:
+                self._lease.see(parts.epoch)
+
+    def record_loss(self, error: LeaseLost) -> None:
+        """The last line of this executor in the decision log: why it fenced itself."""
+        with contextlib.suppress(apsw.Error):
+            self._decide(
+                error.row, self.status.account, "Fence", why=str(error), epoch=self.status.epoch
+            )
+        self._log.warning("fenced", row=error.row, why=str(error), epoch=self.status.epoch)
 
     def _decide(self, row: str, subject: str, action: str, **saw: object) -> None:
         """Rows that are handled as they happen, outside the plan, are in the decision log, too."""
         self._journal.record_decision(self._venue.now_ms(), row, subject, action, saw)
 
     def _work_failed(self, error: BaseException) -> None:
+        if isinstance(error, LeaseLost):
+            return  # told once, by _watch_lease
         self._log.error("work_failed", exc_info=error)
         if isinstance(error, apsw.Error) and not self._journal_failed.done():
             self._journal_failed.set_result(error)
@@ -283,14 +345,39 @@ class Executor:
             async for event in events:
                 if isinstance(event, OrderEvent):
                     self._book(event.order, event.fill)
+                elif isinstance(event, StreamLost):
+                    self._stream_lost(event.reason)
                 else:
-                    self._log.info("private_stream_live")
-                    self.reconciler.request()
+                    self._stream_live()
+
+    def _stream_lost(self, reason: str) -> None:
+        """No news from now on: entries wait, and the venue is read often until it is back."""
+        now = asyncio.get_running_loop().time()
+        if not self.status.stream_error:
+            self._log.warning("private_stream_lost", reason=reason)
+            self._streamless_since = now
+            self.reconciler.request()
+        elif now - self._streamless_since >= DISCONNECTED_S:
+            self._streamless_since = now  # told again every time it has lasted as long
+            self._alarm(
+                "venue-disconnected",
+                f"the private stream has been down for {DISCONNECTED_S:g} s ({reason}): positions "
+                f"are read every {STREAMLESS_S:g} s instead, entries wait",
+            )
+        self.status.stream_error = f"private stream down: {reason or 'closed'}"
+
+    def _stream_live(self) -> None:
+        self._log.info("private_stream_live")
+        if self.status.stream_error:
+            self.status.stream_error = ""
+            self.status.reconciled = False  # what it did not tell must be read first (promise 6)
+        self.reconciler.request()
 
     def _book(self, news: Order, fill: Fill | None = None) -> None:
         """Book what was heard of an order, at once, and see to the protection of what it filled."""
         known = self._journal.order(news.client_id)
         if known is None:
+            self._see_epochs([news])
             self._log.info("foreign_order", symbol=news.symbol, venue_id=news.venue_id)
             self.reconciler.request()
             return
@@ -433,6 +520,7 @@ class Executor:
             clock_offset_ms=self._venue.clock_offset_ms,
             clock_synchronised=self._surroundings.clock_synchronised(),
             balance_known=self.reconciler.balance_known,
+            stream_live=not self.status.stream_error,
             entries_from_ms=self._entries_from_ms,
             blocks=self.status.blocks,
             positions=self._journal.positions(),
@@ -517,7 +605,23 @@ class Executor:
         # The timestamp comes before the lease is checked: should this process be paused in
         # between, the venue refuses the order as too old.
         timestamp_ms = self._venue.now_ms()
-        self._fence()
+        try:
+            self._fence()
+        except Paused as error:
+            # The journal is still ours, and nobody knows better that it was never sent.
+            self._book(
+                msgspec.structs.replace(
+                    order,
+                    state=OrderState.EXPIRED,
+                    reject_reason=f"not sent: {error}",
+                    updated_ms=timestamp_ms,
+                )
+            )
+            raise
+        if (halted := self._surroundings.halted()) is not None:
+            # Set since the intent was weighed; whoever set it counts on that instant.
+            self._entry_refused(order, NotSent(f"halted: {halted}"))
+            return
         self._count_sent()
         self._log.info(
             "entry", client_id=order.client_id, symbol=order.symbol, quantity=str(order.quantity)
@@ -696,6 +800,7 @@ class Executor:
             "entries_allowed": not blocked,
             "entries_blocked_by": blocked,
             "orders_sent": self.status.orders_sent,
+            "venue": msgspec.to_builtins(self._venue.condition),
         }
 
     def _unprotected(self) -> int:

@@ -24,6 +24,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     clock_offset_ms: int
     clock_synchronised: bool
     balance_known: bool
+    stream_live: bool  # news of orders arrives when it happens
     entries_from_ms: int  # after a hand-over: one receive window later
     blocks: Sequence[Block] = ()
     positions: Collection[Position] = ()
@@ -40,6 +41,8 @@ def general(config: BotConfig, now: Conditions) -> list[str]:
         reasons.append("the journal's file takes nothing: positions are only protected")
     if not now.reconciled:
         reasons.append("not reconciled yet")
+    if not now.stream_live:
+        reasons.append("the private stream is down: fills are only read every few seconds")
     if not now.balance_known:
         reasons.append("balance unknown (A1)")
     if abs(now.clock_offset_ms) > config.clock.max_offset_ms:

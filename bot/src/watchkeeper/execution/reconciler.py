@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -39,6 +39,7 @@ RETRY_S = (0.5, 2.0, 5.0, 10.0, 30.0)  # after a pass that left something unreso
 # Foreign orders may come in floods, and a pass weighs about a twelfth of a minute's budget.
 REQUESTED_PASSES, REQUESTED_WINDOW_S = 3, 20.0
 DISCONNECTED_S = 30.0
+STREAMLESS_S = 10.0  # between passes while the private stream is down
 
 
 class Status(msgspec.Struct):
@@ -49,6 +50,7 @@ class Status(msgspec.Struct):
     last_reconciled_ms: int = 0
     reconciled: bool = False
     orders_sent: int = 0
+    stream_error: str = ""  # why no news of orders arrives; "" while it does
     blocks: tuple[Block, ...] = ()
     notes: tuple[Note, ...] = ()
     foreign: frozenset[str] = frozenset()  # symbols in which others have entries resting (O7)
@@ -82,6 +84,7 @@ class Reconciler:
         judged: called after each reading that was judged.
         halted: why the kill switch is pulled; None while it is not.
         protect_only: why the journal's file may not be written; ``""`` if it may (A9).
+        seen: told of the open orders in each reading, whoever sent them.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Reconciler:
         judged: Callable[[], None],
         halted: Callable[[], str | None] = lambda: None,
         protect_only: str = "",
+        seen: Callable[[Iterable[Order]], None],
     ) -> None:
         self._halted = halted
         self._protect_only = protect_only
@@ -116,6 +120,7 @@ class Reconciler:
         self._work = work
         self._on_fill = on_fill
         self._judged = judged
+        self._seen = seen
         self._wake = asyncio.Event()
         self._urgent = False
         self._cut_short = False  # the last reading, for protection's sake
@@ -176,6 +181,9 @@ class Reconciler:
             protective=protective,
             patience_ms=patience_ms,
         )
+        for part in (snapshot.orders, snapshot.stops):
+            if not isinstance(part, Missing):
+                self._seen(part)
         return Reading(version, since_ms, questions, snapshot, strangers)
 
     async def judge(self, reading: Reading) -> Plan | None:
@@ -291,13 +299,16 @@ class Reconciler:
             settled = self.status.reconciled and not self.status.blocks
             failures = 0 if settled else failures + 1
             requested = await self._turn(
-                self._config.reconcile.interval_ms / 1000
-                if settled
-                else RETRY_S[min(failures, len(RETRY_S)) - 1],
+                self._interval_s() if settled else RETRY_S[min(failures, len(RETRY_S)) - 1],
                 recent,
             )
             recent.append(asyncio.get_running_loop().time())
             await self.reconcile(protective=requested)
+
+    def _interval_s(self) -> float:
+        """Between passes that find nothing: what no stream tells must be read more often."""
+        interval_s = self._config.reconcile.interval_ms / 1000
+        return min(interval_s, STREAMLESS_S) if self.status.stream_error else interval_s
 
     async def _measure_clock(self) -> None:
         try:
@@ -326,7 +337,9 @@ class Reconciler:
         requested = False
         while not self._urgent and (left_s := due - loop.time()) > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), left_s)
+                # Not wait_for: before Python 3.12 it forgets a cancellation that meets an answer.
+                async with asyncio.timeout(left_s):
+                    await self._wake.wait()
                 self._wake.clear()
                 requested = True
                 full = len(recent) == recent.maxlen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 import re
@@ -10,13 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-# How often a waiting spare asks. The kernel frees the lock at the holder's death, so this is the
-# only delay between one holder and the next.
-POLL_S = 0.02
+from watchkeeper.lease.pause import LeaseLost
 
 
-class LockLost(Exception):
-    """The lock file was replaced under its holder: somebody else may hold the new one."""
+class LockLost(LeaseLost):
+    """Somebody else may hold the lease: the lock's file was replaced, or a higher epoch taken."""
 
 
 class HostLock:
@@ -55,11 +52,6 @@ class HostLock:
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)  # for people; the lock is what counts
         self._fd = fd
         return True
-
-    async def acquire(self) -> None:
-        """Wait for the lock for as long as it takes."""
-        while not self.try_acquire():  # noqa: ASYNC110 - the kernel sends no event for a lock
-            await asyncio.sleep(POLL_S)
 
     def check(self) -> None:
         """Raises:

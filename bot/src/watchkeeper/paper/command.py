@@ -22,6 +22,7 @@ from aiohttp import web
 from watchkeeper.paper import admin, certificates
 from watchkeeper.paper.front import Front
 from watchkeeper.paper.market import MarketError, read_bars
+from watchkeeper.paper.rules import list_more
 from watchkeeper.paper.service import Venue
 from watchkeeper.paper.store import StoreError
 
@@ -110,6 +111,14 @@ def parser() -> argparse.ArgumentParser:
         help="where the venue answers, over TLS; may be given several times; port 0 takes any",
     )
     options.add_argument(
+        "--plain",
+        metavar="HOST:PORT",
+        type=address,
+        action="append",
+        default=[],
+        help="the same without TLS, for clients that trust only the CAs they were built with",
+    )
+    options.add_argument(
         "--admin",
         metavar="HOST:PORT",
         type=address,
@@ -165,6 +174,14 @@ def parser() -> argparse.ArgumentParser:
         help="the same seed gives the same prices in the same order (default: 1)",
     )
     options.add_argument(
+        "--more-symbols",
+        metavar="N",
+        type=_count,
+        default=0,
+        help="list PAPER001USDT and so on beside the three; the same number at each start of a "
+        "state (default: 0)",
+    )
+    options.add_argument(
         "--latency-ms",
         metavar="N",
         type=_count,
@@ -209,6 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bars = None if options.walk is not None else read_bars(options.bars)
         seed = options.walk if options.walk is not None else options.seed
         files = _prepare_state(options.state)
+        list_more(options.more_symbols)
         venue = Venue(options.state, bars=bars, seed=seed, latency_ms=options.latency_ms)
     except MarketError as error:
         return _fail(f"--bars: {error}")
@@ -275,16 +293,19 @@ async def _serve(
         loop.add_signal_handler(number, stopping.set)
     front = Front(venue, weight_limit=options.weight_limit, cost_limited=options.cost_limit)
     wire = _runner(web.Server(front.handle, access_log=None))
+    plain = _runner(web.Server(front.handle, access_log=None))
     control = _runner(web.Server(admin.Admin(venue, front).handle, access_log=None))
-    await wire.setup()
-    await control.setup()
+    for runner in (wire, plain, control):
+        await runner.setup()
     try:
         tls = certificates.server_context(files)
         for where in options.listen:
             await _listen("--listen", wire, where, tls)
+        for where in options.plain:
+            await _listen("--plain", plain, where, None)
         await _listen("--admin", control, options.admin, None)
         if options.ready_file is not None:
-            _write_ready(options.ready_file, wire, control, files)
+            _write_ready(options.ready_file, wire, plain, control, files)
         tasks = [
             asyncio.create_task(_move_market(venue)),
             asyncio.create_task(_each_second(front)),
@@ -299,8 +320,8 @@ async def _serve(
                 raise outcome
     finally:
         await front.close()
-        await wire.cleanup()
-        await control.cleanup()
+        for runner in (wire, plain, control):
+            await runner.cleanup()
     return 0
 
 
@@ -330,12 +351,14 @@ async def _listen(
 def _write_ready(
     path: Path,
     wire: web.ServerRunner,
+    plain: web.ServerRunner,
     control: web.ServerRunner,
     files: certificates.Certificates,
 ) -> None:
     body = {
         "pid": os.getpid(),
         "listen": [f"{host}:{port}" for host, port, *_ in wire.addresses],
+        "plain": [f"{host}:{port}" for host, port, *_ in plain.addresses],
         "admin": "{}:{}".format(*control.addresses[0][:2]),
         "ca": str(files.ca.resolve()),
     }

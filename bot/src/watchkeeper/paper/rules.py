@@ -1,7 +1,7 @@
 """The symbols that are traded, with the venue's own filters and margin brackets.
 
-Values follow the venue's exchangeInfo and leverageBracket answers of autumn 2026; only the lowest
-brackets are kept, which is where a paper account lives.
+Values follow the venue's exchangeInfo and leverageBracket answers of autumn 2026. Leverage goes to
+125, as page *Change Initial Leverage* has it; the 150 that some accounts may use is left out.
 """
 
 from __future__ import annotations
@@ -87,7 +87,14 @@ RULES: dict[str, Rules] = {
                 (100, "800000", "0.005"),
                 (75, "3000000", "0.0065"),
                 (50, "12000000", "0.01"),
+                (25, "70000000", "0.02"),
                 (20, "100000000", "0.025"),
+                (10, "230000000", "0.05"),
+                (5, "480000000", "0.1"),
+                (4, "600000000", "0.125"),
+                (3, "800000000", "0.15"),
+                (2, "1200000000", "0.25"),
+                (1, "1800000000", "0.5"),
             ),
         ),
         Rules(
@@ -106,8 +113,16 @@ RULES: dict[str, Rules] = {
             brackets=_brackets(
                 (125, "300000", "0.004"),
                 (100, "800000", "0.005"),
+                (75, "3000000", "0.0065"),
                 (50, "12000000", "0.01"),
-                (20, "90000000", "0.025"),
+                (25, "50000000", "0.02"),
+                (20, "65000000", "0.025"),
+                (10, "150000000", "0.05"),
+                (5, "320000000", "0.1"),
+                (4, "400000000", "0.125"),
+                (3, "530000000", "0.15"),
+                (2, "800000000", "0.25"),
+                (1, "1200000000", "0.5"),
             ),
         ),
         Rules(
@@ -124,11 +139,29 @@ RULES: dict[str, Rules] = {
             max_market_quantity=Decimal(80000),
             min_notional=Decimal(5),
             brackets=_brackets(
-                (100, "150000", "0.005"),
-                (75, "500000", "0.0065"),
+                (100, "50000", "0.005"),
+                (75, "400000", "0.0065"),
                 (50, "1000000", "0.01"),
+                (25, "4000000", "0.02"),
                 (20, "8000000", "0.025"),
+                (10, "40000000", "0.05"),
+                (5, "80000000", "0.1"),
+                (4, "100000000", "0.125"),
+                (2, "200000000", "0.25"),
+                (1, "400000000", "0.5"),
             ),
         ),
     )
 }
+
+
+def list_more(number: int) -> None:
+    """List ``PAPER001USDT`` and so on, priced near 100 and otherwise like SOLUSDT.
+
+    For accounts and markets larger than three symbols. Called once, before a venue is made.
+    """
+    model = RULES["SOLUSDT"]
+    for count in range(1, number + 1):
+        base = f"PAPER{count:03}"
+        symbol = f"{base}USDT"
+        RULES[symbol] = msgspec.structs.replace(model, symbol=symbol, base=base)

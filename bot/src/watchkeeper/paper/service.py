@@ -24,7 +24,7 @@ from watchkeeper.paper.latency import Latency
 from watchkeeper.paper.market import TICKS_PER_BAR, Bar, Candles, Market, Tick
 from watchkeeper.paper.model import AccountRecord, PublicTrade, Quote
 from watchkeeper.paper.protocol.kraken.rules import KRAKEN_RULES
-from watchkeeper.paper.rules import RULES
+from watchkeeper.paper.rules import RULES, Rules
 from watchkeeper.paper.store import Event, Store
 from watchkeeper.paper.views import Views
 
@@ -32,9 +32,13 @@ LISTEN_KEY_MS = 60 * 60_000
 FUNDING_MS = 8 * 60 * 60_000
 FUNDING_RATE = Decimal("0.0001")
 _TRADES = 1000  # public trades that are remembered, for each symbol
-ALL_RULES = RULES | KRAKEN_RULES
 
 _encode = msgspec.json.Encoder().encode
+
+
+def all_rules() -> dict[str, Rules]:
+    """Of every symbol of every venue that is listed here."""
+    return RULES | KRAKEN_RULES
 
 
 def wall_clock_ms() -> int:
@@ -87,7 +91,8 @@ class Venue:
         self.wall_ms = now_ms
         self.clock_offset_ms = 0
         self.store = Store(state / "venue.db")
-        self.engine = Engine(self.now_ms, ALL_RULES)
+        rules = all_rules()
+        self.engine = Engine(self.now_ms, rules)
         self.latency = Latency(latency_ms)
         self.views = Views(self.engine, self.now_ms)
         self.faults = Faults()
@@ -105,7 +110,7 @@ class Venue:
 
         self.paused = self.store.meta("paused") == b"1"
         cursors = self.store.cursors()
-        self.market = Market(bars, seed, cursors, ALL_RULES)
+        self.market = Market(bars, seed, cursors, rules)
         self.engine.restore(
             self.store.accounts(),
             self.store.orders(),
@@ -120,7 +125,7 @@ class Venue:
         self.trades = {symbol: deque[PublicTrade](maxlen=_TRADES) for symbol in self.engine.rules}
         # Kraken's is hourly and accrues: there it is charged when a test says so, and only then.
         self.funding_rates = {
-            symbol: FUNDING_RATE if symbol in RULES else Decimal(0) for symbol in ALL_RULES
+            symbol: FUNDING_RATE if symbol in RULES else Decimal(0) for symbol in rules
         }
         self.fundings: deque[Funding] = deque(maxlen=_TRADES)
         self.margin_moves: deque[MarginMove] = deque(maxlen=_TRADES)

@@ -76,7 +76,8 @@ class Context:
     async def pause(self, seconds: float) -> bool:
         """Sleep, at most until the program is to stop. True: it is to stop."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
         return self.stopping.is_set()
 
     async def until_stopped(self, *work: Awaitable[object]) -> None:

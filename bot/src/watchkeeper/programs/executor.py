@@ -1,4 +1,10 @@
-"""Executor: takes the account's lock, reconciles, then turns intents into protected positions."""
+"""Executor: takes the account's lock, reconciles, then turns intents into protected positions.
+
+While another one holds the lock this one is its spare: imported, connected, the venue's clock
+measured and its rules loaded. It neither opens the journal for writing nor reads an intent, and
+sends nothing. The private stream is not part of that: the first reading after taking over tells
+everything it could have told.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
+import time
 from typing import Any
 
 import apsw
@@ -19,6 +26,8 @@ from watchkeeper.journal.recover import open_journal, prove_writable, remember
 from watchkeeper.journal.sqlite import DatabaseError, ForeignDatabase, NewerDatabase, corrupt
 from watchkeeper.journal.store import Journal, in_memory
 from watchkeeper.lease.host_lock import HostLock
+from watchkeeper.lease.pause import LeaseLost, Paused, PauseWatch
+from watchkeeper.lease.standby import stand_by
 from watchkeeper.market.client import LatestTicks
 from watchkeeper.programs.context import Context
 from watchkeeper.venue.factory import open_venue
@@ -32,7 +41,9 @@ DRAIN_S = 5.0
 # How much longer than everything else the account's name is waited for when the journal knows it.
 ACCOUNT_ANSWER_S = 0.5
 RETRY_CAP_S = 30.0
-RETRY_S = 1.0  # a lock folder or a journal that cannot be opened
+RETRY_S = 1.0  # a lock folder or a journal that cannot be opened, a lease lost at once
+BRIEF_S = 5.0  # a lease that was held no longer
+REFRESH_ANSWER_S = 1.0
 OPEN_ATTEMPTS = 2  # each waits for other people's locks, too
 PROVE_S = 5.0  # how often a file that failed is tried again
 DISCONNECTED_AFTER = 5  # attempts: about the 30 s of the alert catalogue
@@ -124,21 +135,37 @@ def _remembered(context: Context, key: str) -> str:
 async def _trade(
     context: Context, venue: Venue, ticks: LatestTicks, account: str, key: str
 ) -> None:
-    """Hold the account's lock and trade, until told to stop."""
+    """Hold the account's lock and trade, until told to stop.
+
+    After a pause the lock is given back: the spare takes it if there is one, and otherwise this
+    process does, as after a restart.
+    """
     lock = HostLock(context.paths.locks, context.config.venue.id, account)
-    handed_over = await _take(context, lock)
-    with lock:
-        if context.stopping.is_set() or not lock.held:
-            return
-        context.heartbeat.update(State.RECONCILING, error="", account=account)
-        bus = PatientBus(context.paths.bus)
-        try:
-            await _Trader(context, venue, ticks, bus, lock).run(account, key, handed_over)
-        finally:
-            bus.close()
+    bus = PatientBus(context.paths.bus)
+    trader = _Trader(context, venue, ticks, bus, lock)
+    handed_over = False
+    try:
+        while True:
+            handed_over = await _take(context, venue, lock, account) or handed_over
+            with lock:
+                if context.stopping.is_set() or not lock.held:
+                    return
+                context.heartbeat.update(State.RECONCILING, error="", account=account)
+                taken_s = time.monotonic()
+                try:
+                    await trader.run(account, key, handed_over)
+                    return
+                except Paused:
+                    handed_over = True
+            if time.monotonic() - taken_s < BRIEF_S and await context.pause(RETRY_S):
+                return
+            await _refresh(context, venue)
+    finally:
+        context.heartbeat.update(State.STOPPING)
+        bus.close()
 
 
-async def _take(context: Context, lock: HostLock) -> bool:
+async def _take(context: Context, venue: Venue, lock: HostLock, account: str) -> bool:
     """Wait for the lock. True: somebody else may have held it a moment ago."""
     others = False
     while not context.stopping.is_set() and not lock.held:
@@ -147,8 +174,20 @@ async def _take(context: Context, lock: HostLock) -> bool:
                 break
             others = True
             context.log.info("waiting_for_lease", lock=str(lock.path))
-            context.heartbeat.update(State.SPARE, error="")
-            await context.until_stopped(lock.acquire())
+            context.heartbeat.progress.clear()
+            context.heartbeat.update(
+                State.SPARE, error="", account=account, clock_offset_ms=venue.clock_offset_ms
+            )
+            await context.until_stopped(
+                stand_by(
+                    lock,
+                    lambda: _refresh(context, venue),
+                    lambda: PauseWatch(
+                        context.config.lease.pause_max_ms,
+                        venue_offset_ms=lambda: venue.clock_offset_ms,
+                    ),
+                )
+            )
         except OSError as error:
             # Whoever removed the folder may have taken a lock out of its holder's sight.
             others = True
@@ -157,6 +196,17 @@ async def _take(context: Context, lock: HostLock) -> bool:
             context.heartbeat.update(State.DEGRADED, error=problem)
             await context.pause(RETRY_S)
     return others
+
+
+async def _refresh(context: Context, venue: Venue) -> None:
+    """Measure the venue's clock; one that is away is shown and keeps no spare from its place."""
+    try:
+        async with asyncio.timeout(REFRESH_ANSWER_S):
+            await venue.measure_clock()
+    except (VenueError, TimeoutError) as error:
+        context.heartbeat.update(error=f"venue: {str(error) or 'no answer in time'}")
+    else:
+        context.heartbeat.update(error="", clock_offset_ms=venue.clock_offset_ms)
 
 
 class _JournalBack(Exception):
@@ -190,7 +240,7 @@ class _Trader:
 
         Raises:
             ConfigError: the journal belongs to another bot or account.
-            LockLost: see :meth:`Executor.run`.
+            LeaseLost: see :meth:`Executor.run`.
         """
         try:
             journal = await self._open()
@@ -201,8 +251,6 @@ class _Trader:
                 handed_over = True  # what the one before has sent may still land
         except ForeignDatabase as error:
             raise ConfigError(str(error), self._context.paths.journal) from error
-        finally:
-            self._context.heartbeat.update(State.STOPPING)
 
     async def _open(self) -> Journal | None:
         """The journal, as soon as its file can be opened; None when stopped before.
@@ -267,6 +315,11 @@ class _Trader:
             self._trouble = f"{context.paths.journal}: {error}"
             self._tell()
             following = in_memory(journal)
+        except LeaseLost as error:
+            # What is in flight is given up: its answers are the next one's to find out.
+            drain_s = 0
+            executor.record_loss(error)
+            raise
         finally:
             await executor.drain(drain_s)
             self._epoch = max(self._epoch, executor.status.epoch)
@@ -305,7 +358,8 @@ class _Trader:
         while True:
             status = executor.status
             halted = is_halted(context.paths)
-            problems = [executor.queue_error, self._trouble if not executor.durable else ""]
+            problems = [executor.queue_error, status.stream_error]
+            problems.append("" if executor.durable else self._trouble)
             if not status.reconciled:
                 problems = [*(b.reason for b in status.blocks), *problems]
             problem = "; ".join(filter(None, problems))

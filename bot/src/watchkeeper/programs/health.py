@@ -57,7 +57,7 @@ def build(context: Context) -> web.Application:
 
     async def readyz(_: web.Request) -> web.Response:
         seen = await looking.overview()
-        executor = next((p for p in seen.programs if p.name == "executor"), None)
+        executor = seen.executor
         state = executor.state if executor is not None else "LOST"
         ready = state == State.READY.value
         reason = "" if ready or executor is None else executor.error

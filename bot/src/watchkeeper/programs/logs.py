@@ -123,6 +123,21 @@ def configure_logging(path: Path, level: str, **bound: str) -> tuple[FilteringBo
     return logger, handler
 
 
+def log_to_stderr() -> None:
+    """For commands: what goes wrong at a venue is told beside their answer, never inside it."""
+    structlog = _import_structlog()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            _render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
 def _render(_: WrappedLogger, __: str, event: EventDict) -> str:
     return _line({"level": event.pop("level", "info"), "event": event.pop("event", ""), **event})
 

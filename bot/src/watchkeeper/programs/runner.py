@@ -25,7 +25,7 @@ from watchkeeper.paths import Paths
 from watchkeeper.programs.context import Context
 from watchkeeper.programs.logs import configure_logging
 from watchkeeper.watch.alerts import AlertId, AlertOutbox, make_alert
-from watchkeeper.watch.heartbeat import Heartbeat, State
+from watchkeeper.watch.heartbeat import EXECUTORS, Heartbeat, State
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -125,7 +125,8 @@ async def _supervise(program: str, paths: Paths, slot: str) -> int:
 async def _run_main(context: Context) -> int:
     """The program itself; 0 when it ended because it was told to."""
     log, stopping = context.log, context.stopping
-    module = importlib.import_module(f"watchkeeper.programs.{context.program}")
+    name = EXECUTORS[0] if context.program in EXECUTORS else context.program
+    module = importlib.import_module(f"watchkeeper.programs.{name}")
     main = asyncio.create_task(module.main(context), name=context.program)
     stop = asyncio.create_task(stopping.wait())
     try:

@@ -15,11 +15,13 @@ import structlog
 
 from watchkeeper.domain.model import ZERO, Fill, Order, OrderState, Position, Tick
 from watchkeeper.venue import backoff, symbols, wire
+from watchkeeper.venue.breaker import Breakers
 from watchkeeper.venue.clock import RoundTrip, fastest
 from watchkeeper.venue.errors import NO_SUCH_ORDER, Reply, cause_of, classify
 from watchkeeper.venue.pacing import Budget, Pacer
 from watchkeeper.venue.protocol import (
     ClockOff,
+    Condition,
     Exposure,
     KeyPermissions,
     Missing,
@@ -29,6 +31,7 @@ from watchkeeper.venue.protocol import (
     OutcomeUnknown,
     RateLimited,
     Snapshot,
+    StreamLost,
     StreamReset,
     SymbolRules,
     VenueError,
@@ -56,6 +59,10 @@ _TRADES_KEPT_MS = 89 * 86_400_000  # it forgets trades after three months
 _TRADES_PAGES = 50
 _LISTEN_KEY_RENEWAL_S = 1500  # it dies after an hour without
 _STABLE_S = 10  # a stream that lived this long reconnects without back-off
+
+
+class _Refused(VenueUnavailable):
+    """By a circuit breaker: trying again at once would find it open."""
 
 
 class BinanceUsdm:
@@ -92,6 +99,7 @@ class BinanceUsdm:
             reserved_pct=config.reserved_for_protection_pct,
         )
         self._pacer = Pacer(budget, self.now_ms)
+        self._breakers = Breakers()
         self._session: Any = open_session(
             Hooks(self.now_ms, self._pacer.observe),
             api_key=api_key,
@@ -114,6 +122,13 @@ class BinanceUsdm:
     @property
     def round_trip_ms(self) -> float:
         return self._round_trip_ms
+
+    @property
+    def condition(self) -> Condition:
+        return Condition(
+            open_breakers=tuple(sorted(self._breakers.open())),
+            silent_until_ms=self._pacer.silent_until_ms(),
+        )
 
     async def connect(self) -> None:
         cached = symbols.load_cache(self._cache) if self._cache else None
@@ -274,13 +289,19 @@ class BinanceUsdm:
         return self._hedged
 
     async def exposure(
-        self, *, fills_since_ms: int | None = None, fill_symbols: Sequence[str] = ()
+        self,
+        *,
+        fills_since_ms: int | None = None,
+        fill_symbols: Sequence[str] = (),
+        protective: bool = False,
     ) -> Exposure:
         taken_ms = self.now_ms()
         names = self._symbols
 
         async def positions() -> tuple[Position, ...]:
-            answer = await self._read("fapiPrivateV3GetPositionRisk", weight=5, protective=False)
+            answer = await self._read(
+                "fapiPrivateV3GetPositionRisk", weight=5, protective=protective
+            )
             return wire.read_rows(lambda row: wire.position(row, names), answer, "positionRisk")
 
         async def stops(symbol: str | None) -> tuple[Order, ...]:
@@ -288,7 +309,7 @@ class BinanceUsdm:
                 "fapiPrivateGetOpenAlgoOrders",
                 {"symbol": names.venue(symbol)} if symbol else {},
                 weight=1 if symbol else 40,
-                protective=False,
+                protective=protective,
             )
             return wire.read_rows(lambda r: wire.resting_stop(r, names), answer, "openAlgoOrders")
 
@@ -296,7 +317,7 @@ class BinanceUsdm:
             if fills_since_ms is None:
                 return ()
             per_symbol = await _all(
-                *(self._fills(s, fills_since_ms, False) for s in dict.fromkeys(fill_symbols))
+                *(self._fills(s, fills_since_ms, protective) for s in dict.fromkeys(fill_symbols))
             )
             return tuple(sorted((f for part in per_symbol for f in part), key=_age))
 
@@ -461,6 +482,7 @@ class BinanceUsdm:
                             yield event
             except VenueError as error:
                 reason = str(error)
+            yield StreamLost(reason)
             attempt = await _pause("private stream", reason, started, attempt)
 
     async def _private(self, url: str) -> AsyncGenerator[VenueEvent | Broken, None]:
@@ -548,21 +570,23 @@ class BinanceUsdm:
         protective: bool,
     ) -> Any:
         """Ask, and ask again while the answer is *unavailable*, all within the request timeout."""
-        total_ms = self._config.request_timeout_ms
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + total_ms / 1000
+        deadline = loop.time() + self._config.request_timeout_ms / 1000
         attempt = 0
         while True:
             try:
-                # Half of the time per attempt, so that one hanging socket leaves time for another.
-                async with asyncio.timeout_at(min(deadline, loop.time() + total_ms / 2000)):
-                    return await self._send(
-                        method, params or {}, weight=weight, protective=protective, writing=False
-                    )
-            except TimeoutError:
-                failure: VenueError = VenueUnavailable(f"{method}: no answer in time")
+                return await self._send(
+                    method,
+                    params or {},
+                    weight=weight,
+                    protective=protective,
+                    writing=False,
+                    deadline=deadline,
+                )
+            except _Refused:
+                raise
             except (VenueUnavailable, ClockOff) as error:
-                failure = error
+                failure: VenueError = error
             pause = backoff.delay_ms(attempt, base_ms=100, cap_ms=1000) / 1000
             attempt += 1
             if attempt == _READ_ATTEMPTS or loop.time() + pause >= deadline:
@@ -577,11 +601,24 @@ class BinanceUsdm:
         return await self._send(method, params, weight=0, protective=protective, writing=True)
 
     async def _send(
-        self, method: str, params: dict[str, Any], *, weight: int, protective: bool, writing: bool
+        self,
+        method: str,
+        params: dict[str, Any],
+        *,
+        weight: int,
+        protective: bool,
+        writing: bool,
+        deadline: float | None = None,
     ) -> Any:
+        """One request. ``deadline``: of this and all later attempts, by the event loop's clock."""
         from aiohttp import ClientError  # noqa: PLC0415 - loaded with the session
         from ccxt.base.errors import BaseError  # noqa: PLC0415
 
+        breaker = self._breakers[method]
+        # Nothing is known of the next stop: only what can wait is refused.
+        if not breaker.admits(time.monotonic()) and not protective:
+            said = f"{method}: refused by its circuit breaker, it has just failed several times"
+            raise NotSent(said) if writing else _Refused(said)
         try:
             await self._pacer.admit(
                 weight, protective=protective, patience_ms=self._config.request_timeout_ms // 2
@@ -593,15 +630,40 @@ class BinanceUsdm:
         reply = Reply()
         token = last_reply.set(reply)
         try:
-            return await getattr(self._session, method)(params)
+            async with asyncio.timeout_at(self._attempt_ends(deadline)):
+                answer = await getattr(self._session, method)(params)
         except (BaseError, ClientError, OSError, TimeoutError) as error:
             failure = classify(error, reply, what=method, writing=writing, now_ms=self.now_ms())
+        else:
+            self._heard(method)
+            return answer
         finally:
             last_reply.reset(token)
+        tell = log.info if failure.code == NO_SUCH_ORDER else log.warning
+        tell("venue_error", call=method, kind=type(failure).__name__, error=str(failure))
+        if isinstance(failure, VenueUnavailable | OutcomeUnknown):
+            self._missed(method)
+        else:
+            self._heard(method)
         if isinstance(failure, RateLimited):
             self._pacer.silence(failure.until_ms)
         # Raised out here: as a context the original would take its signed URL into the logs.
         raise failure
+
+    def _attempt_ends(self, deadline: float | None) -> float | None:
+        """Half of the time per attempt, so that one hanging socket leaves time for another."""
+        if deadline is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        return min(deadline, now + self._config.request_timeout_ms / 2000)
+
+    def _heard(self, method: str) -> None:
+        if self._breakers[method].succeeded():
+            log.info("breaker_closed", call=method)
+
+    def _missed(self, method: str) -> None:
+        if self._breakers[method].failed(time.monotonic()):
+            log.warning("breaker_opened", call=method)
 
 
 def _age(fill: Fill) -> tuple[int, int]:

@@ -103,6 +103,10 @@ class Pacer:
                 )
             await asyncio.sleep(wait_ms / 1000)
 
+    def silent_until_ms(self) -> int | None:
+        """Venue time at which the silence that the venue demanded ends; None: there is none."""
+        return self._budget.silent_until_ms(self._now_ms())
+
     def observe(self, headers: dict[str, str]) -> None:
         """Read the venue's own count from an answer's headers."""
         for name, value in headers.items():

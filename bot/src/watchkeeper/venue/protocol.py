@@ -152,6 +152,17 @@ class SymbolRules(msgspec.Struct, frozen=True, kw_only=True):
     max_quantity: Decimal | None = None
 
 
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """How it stands with the way to the venue, for the heartbeat.
+
+    ``open_breakers`` are calls that are refused at once unless they protect. ``silent_until_ms``
+    (venue time): the end of a 429 or a ban.
+    """
+
+    open_breakers: tuple[str, ...] = ()
+    silent_until_ms: int | None = None
+
+
 class KeyPermissions(msgspec.Struct, frozen=True, kw_only=True):
     """What the key may do. ``trade_until_ms`` None: as long as it lives."""
 
@@ -172,7 +183,13 @@ class StreamReset(msgspec.Struct, frozen=True):
     """The private stream (re)connected: anything may have happened unseen. Reconcile."""
 
 
-VenueEvent = OrderEvent | StreamReset
+class StreamLost(msgspec.Struct, frozen=True):
+    """The private stream is down, or could not be opened. Told again after each failed attempt."""
+
+    reason: str
+
+
+VenueEvent = OrderEvent | StreamReset | StreamLost
 
 
 class Venue(Protocol):
@@ -190,6 +207,10 @@ class Venue(Protocol):
     @property
     def round_trip_ms(self) -> float:
         """The fastest round trip of the last clock measurement."""
+
+    @property
+    def condition(self) -> Condition:
+        """Breakers, bans and the rate budget, as they stand now. Costs nothing."""
 
     async def connect(self) -> None:
         """Load the rules of all symbols and measure the clock. Opens no stream.
@@ -240,10 +261,14 @@ class Venue(Protocol):
         """
 
     async def exposure(
-        self, *, fills_since_ms: int | None = None, fill_symbols: Sequence[str] = ()
+        self,
+        *,
+        fills_since_ms: int | None = None,
+        fill_symbols: Sequence[str] = (),
+        protective: bool = False,
     ) -> Exposure:
         """Positions and their stops at a tenth of a snapshot's weight. Never raises for a failed
-        part. Fills as in :meth:`snapshot`."""
+        part. Fills and ``protective`` as in :meth:`snapshot`."""
 
     async def create_order(self, order: Order, *, timestamp_ms: int | None = None) -> Order:
         """Send once. A ``conditional`` order goes to the conditional list.
@@ -281,7 +306,8 @@ class Venue(Protocol):
     async def mark_price(self, symbol: str) -> Decimal: ...
 
     def events(self) -> AsyncGenerator[VenueEvent, None]:
-        """Private stream, reconnecting for ever; yields StreamReset after each (re)connect.
+        """Private stream, reconnecting for ever; yields StreamReset after each (re)connect,
+        StreamLost after each failure.
 
         One reader at a time; cancelling it closes the socket. An event may repeat or come late:
         a state never goes back for that (see :func:`watchkeeper.domain.ledger.merge`).

@@ -130,6 +130,7 @@ def _session_class() -> type[Any]:
             if seen is not None:
                 seen.status, seen.code = reply.status, reply.code
                 seen.text, seen.retry_after_s = reply.text, reply.retry_after_s
+                seen.body = reply.body
             self.hooks.on_headers(response_headers)
             return super().on_rest_response(
                 code,

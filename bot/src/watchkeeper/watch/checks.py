@@ -216,11 +216,11 @@ def _freshness(around: Surroundings) -> Trouble | None:
 
 
 def _executor(around: Surroundings) -> Trouble | None:
-    executor = next((p for p in around.overview.programs if p.name == "executor"), None)
+    executor = around.overview.executor
     waiting = (State.DEGRADED.value, State.STARTING.value, State.RECONCILING.value)
     if executor is None or executor.state not in waiting:
         return None
-    return Trouble(f"executor is {executor.state}: {executor.error}")
+    return Trouble(f"{executor.name} is {executor.state}: {executor.error}")
 
 
 def _protection(around: Surroundings) -> Trouble | None:

@@ -18,7 +18,12 @@ import msgspec
 from watchkeeper.files import write_atomically
 from watchkeeper.watch.clock import now_ms
 
+#: Every bot has these.
 PROGRAMS = ("feed", "strategy", "executor", "risk", "notifier", "health")
+#: Two seats of one program, the second only where there is a spare. Either may hold the account's
+#: lock; the other one waits for it.
+EXECUTORS = ("executor", "executor2")
+ALL_PROGRAMS = (*PROGRAMS, EXECUTORS[1])
 
 
 class State(StrEnum):

@@ -7,12 +7,15 @@ What cannot be understood halts: a latch must fail towards *halted*.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from pathlib import Path
 
 import msgspec
 
 from watchkeeper.paths import Paths
+from watchkeeper.watch import ballast
 from watchkeeper.watch.clock import now_ms
 
 SIZE = 4096  # one block: overwritten in place by one write
@@ -24,12 +27,17 @@ class LatchError(Exception):
 
 
 class Latch(msgspec.Struct, frozen=True):
-    """Content of either file."""
+    """Content of either file.
+
+    ``flatten``: positions are to be closed, too, and that is not proven done yet. It survives
+    whoever asked for it: risk goes on where the kill switch was killed.
+    """
 
     halted: bool
     by: str = ""
     reason: str = ""
     at_ms: int = 0
+    flatten: bool = False
 
 
 def is_halted(paths: Paths) -> str | None:
@@ -41,36 +49,62 @@ def is_halted(paths: Paths) -> str | None:
 
 
 def read(paths: Paths) -> Latch | None:
-    """The latch that halts, or None. The file on disk speaks first."""
-    for path in (paths.halt, paths.halt_run):
-        latch = _read(path)
-        if latch is not None and latch.halted:
-            return latch
-    return None
+    """The latch that halts, or None. The file on disk speaks first; either asks to flatten."""
+    found = [
+        latch
+        for path in (paths.halt, paths.halt_run)
+        if (latch := _read(path)) is not None and latch.halted
+    ]
+    if not found:
+        return None
+    return msgspec.structs.replace(found[0], flatten=any(latch.flatten for latch in found))
 
 
-def halt(paths: Paths, reason: str, by: str) -> None:
+def halt(paths: Paths, reason: str, by: str, *, flatten: bool = False) -> None:
     """Set the latch. The first reason stays: a second halt does not hide it.
+
+    When the disk is full, the ballast is freed first. ``flatten`` asks for positions to be closed,
+    too; a halt without it does not take that back.
 
     Raises:
         LatchError: neither file could be written.
     """
+    with contextlib.suppress(OSError):  # a disk in trouble must not keep /run from halting
+        ballast.free_when_full(paths)
     before = read(paths)
     latch = (
-        before
+        msgspec.structs.replace(before, flatten=before.flatten or flatten)
         if before is not None and before.by
-        else Latch(halted=True, by=by, reason=reason[:_REASON_LIMIT], at_ms=now_ms())
+        else Latch(
+            halted=True,
+            by=by,
+            reason=reason[:_REASON_LIMIT],
+            at_ms=now_ms(),
+            flatten=flatten or (before is not None and before.flatten),
+        )
     )
     _write_both(paths, latch, need=1)
 
 
-def release(paths: Paths, by: str) -> None:
+def settle(paths: Paths) -> None:
+    """Everything is proven flat: nobody needs to flatten any more. The latch stays.
+
+    Raises:
+        LatchError: one of the files could not be written, so that it still asks.
+    """
+    before = read(paths)
+    if before is not None and before.flatten:
+        _write_both(paths, msgspec.structs.replace(before, flatten=False), need=2)
+
+
+def release(paths: Paths, by: str, reason: str = "") -> None:
     """Only for a person. Both files must be written, or the latch still holds.
 
     Raises:
         LatchError: one of them could not be written.
     """
-    _write_both(paths, Latch(halted=False, by=by, at_ms=now_ms()), need=2)
+    released = Latch(halted=False, by=by, reason=reason[:_REASON_LIMIT], at_ms=now_ms())
+    _write_both(paths, released, need=2)
 
 
 def prepare(paths: Paths) -> None:
@@ -112,6 +146,10 @@ def _write(path: Path, latch: Latch, *, create_only: bool = False) -> None:
         flags |= os.O_EXCL
     descriptor = os.open(path, flags, 0o660)
     try:
+        status = os.fstat(descriptor)
+        if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != 0o660:
+            # Whatever the umask is: root may have made it, and the bot must be able to halt.
+            os.fchmod(descriptor, 0o660)
         os.pwrite(descriptor, padded, 0)
         os.fsync(descriptor)
     finally:

@@ -16,7 +16,7 @@ import msgspec
 from watchkeeper.paths import Paths
 from watchkeeper.watch.alerts import Alert
 from watchkeeper.watch.clock import now_ms, read_verdict
-from watchkeeper.watch.heartbeat import PROGRAMS, Beat, State, read_beats
+from watchkeeper.watch.heartbeat import ALL_PROGRAMS, EXECUTORS, PROGRAMS, Beat, State, read_beats
 from watchkeeper.watch.host import Disk, Memory, Unit, disk_of, memory_of, units
 from watchkeeper.watch.latch import is_halted
 from watchkeeper.watch.pending import pending, starts
@@ -88,6 +88,17 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     units: list[Unit]
     problems: list[str]
 
+    @property
+    def executor(self) -> Program | None:
+        """The executor that holds the account's lock, or held it last: of those that are neither
+        spare nor stopped the one whose epoch is the highest. None: there is none at all."""
+        aside = (State.SPARE.value, "STOPPED")
+        return max(
+            (p for p in self.programs if p.name in EXECUTORS),
+            key=lambda p: (p.state not in aside, p.progress.get("epoch", 0)),
+            default=None,
+        )
+
 
 def find_bots(root: Path) -> list[str]:
     """Names of the bots of this host, those included that this user may not look into."""
@@ -126,12 +137,12 @@ def _look(paths: Paths, supervisor_timeout_s: float) -> Overview:
     slots = slots_of(paths)
     supervised = _supervised(paths, slots, supervisor_timeout_s, problems)
     beats = read_beats(paths.heartbeats)
-    names = list(PROGRAMS) if paths.config.exists() else []
-    names += [name for name in supervised if name not in names]
+    names = _names(supervised, beats) if paths.config.exists() else list(supervised)
     programs = [judge_program(name, beats.get(name), supervised.get(name), at_ms) for name in names]
     # Of stops that another hand placed the journal knows nothing; the executor has seen them.
-    executor = beats.get("executor")
-    by_others = executor.progress.get("protected_by_others", ()) if _young(executor, at_ms) else ()
+    executors = [beat for name in EXECUTORS if _young(beat := beats.get(name), at_ms)]
+    holder = max(executors, key=lambda beat: int(beat.progress.get("epoch", 0)), default=None)
+    by_others = holder.progress.get("protected_by_others", ()) if holder is not None else ()
     positions, orders, balances = _journal(paths, by_others, problems)
     risk = beats.get("risk")
     unprotected = None
@@ -160,6 +171,16 @@ def _look(paths: Paths, supervisor_timeout_s: float) -> Overview:
     )
 
 
+def _names(supervised: Collection[str], beats: Collection[str]) -> list[str]:
+    """Our own programs, the second executor beside the first where there is one, and others that
+    supervisor runs. While supervisor does not answer, a heartbeat tells that there is one."""
+    first, second = EXECUTORS
+    names = [*PROGRAMS]
+    if second in (supervised or beats):
+        names.insert(names.index(first) + 1, second)
+    return names + [name for name in supervised if name not in names]
+
+
 def _young(beat: Beat | None, at_ms: int) -> TypeGuard[Beat]:
     return beat is not None and beat.age_ms(at_ms) <= LOST_MS
 
@@ -172,7 +193,7 @@ def slots_of(paths: Paths) -> list[str]:
 def judge_program(name: str, beat: Beat | None, process: Process | None, at_ms: int) -> Program:
     """One word for a program, out of its heartbeat and supervisor's view.
 
-    A program that is not one of :data:`PROGRAMS` sends no heartbeat: supervisor's word counts.
+    A program that is not one of :data:`ALL_PROGRAMS` sends no heartbeat: supervisor's word counts.
     """
     age_ms = beat.age_ms(at_ms) if beat is not None else None
     state, error, uptime_ms, pid = "LOST", "no heartbeat yet", None, 0
@@ -193,7 +214,7 @@ def judge_program(name: str, beat: Beat | None, process: Process | None, at_ms: 
         elif process.state in ("FATAL", "BACKOFF", "EXITED", "UNKNOWN"):
             state = process.state
             error = process.description or error
-        elif name not in PROGRAMS:
+        elif name not in ALL_PROGRAMS:
             state, error = process.state, ""
     return Program(
         name=name,

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from watchkeeper.paths import Paths
-from watchkeeper.watch.heartbeat import PROGRAMS, Beat
+from watchkeeper.watch.heartbeat import ALL_PROGRAMS, EXECUTORS, Beat
 
 EVERYTHING = "all programs"  # a restart of the unit; one of supervisor's programs is not enough
 
@@ -67,10 +67,10 @@ def starts(pids: Mapping[str, int], beats: Mapping[str, Beat]) -> dict[str, int]
 def _readers(paths: Paths) -> dict[str, tuple[Path, tuple[str, ...]]]:
     """Each file and who reads it at its start; ``program`` is one that is not our own."""
     return {
-        "settings": (paths.config, PROGRAMS),
-        "CA": (paths.etc / "paper-ca.pem", ("feed", "executor", "risk")),
+        "settings": (paths.config, ALL_PROGRAMS),
+        "CA": (paths.etc / "paper-ca.pem", ("feed", *EXECUTORS, "risk")),
         "secrets": (paths.env, ("notifier", "program")),
-        "trading secrets": (paths.trading_env, ("executor", "risk")),
+        "trading secrets": (paths.trading_env, (*EXECUTORS, "risk")),
     }
 
 

@@ -10,7 +10,7 @@ from bot.tests.support.kraken_client import SYMBOL, V3, KrakenClient
 from bot.tests.support.paper_venue import PaperVenue, RawClient, Reply
 
 from watchkeeper.paper.market import TICKS_PER_BAR, Market, read_bars
-from watchkeeper.paper.service import ALL_RULES
+from watchkeeper.paper.service import all_rules
 
 
 def test_client_ids(client: RawClient, kraken: KrakenClient) -> None:
@@ -115,11 +115,11 @@ def test_prices_jump_for_each_contract(shared_venue: PaperVenue, symbol: str) ->
 
 def test_the_markets_move_together() -> None:
     """The same draws drive both: only their ticks and steps differ."""
-    market = Market(read_bars(None), 3, rules=ALL_RULES)
+    market = Market(read_bars(None), 3, rules=all_rules())
     for _ in range(3 * TICKS_PER_BAR):
         told = {tick.symbol: tick.quote.last for tick in market.step(0)}
         for ours, theirs in (("PF_XBTUSD", "BTCUSDT"), ("PF_SOLUSD", "SOLUSDT")):
-            apart = max(ALL_RULES[ours].tick, ALL_RULES[theirs].tick)
+            apart = max(all_rules()[ours].tick, all_rules()[theirs].tick)
             assert abs(told[ours] - told[theirs]) <= apart
 
 

@@ -93,7 +93,9 @@ class Streams(Sockets[Client]):
             connection.account = account.alias
             wanted = request.query.get("events", "")
             client.events = frozenset(filter(None, wanted.split("/")))
-        named = [name for name in request.query.get("streams", rest).split("/") if _is_stream(name)]
+        wanted_streams = request.query.get("streams", rest).split("/")
+        named = [name for name in wanted_streams if _is_stream(name)]
+        self._count_misses(name for name in wanted_streams if "@" in name or "!" in name)
 
         await connection.socket.prepare(request)
         connection.transport = request.transport
@@ -129,6 +131,12 @@ class Streams(Sockets[Client]):
         fields = {"kind": "stream", "action": action, "path": path, "streams": list(streams)}
         self._venue.log([(client.account, fields)])
 
+    def _count_misses(self, names: Iterable[object]) -> None:
+        """Streams that a client wants and that are none here."""
+        for name in names:
+            if not _is_stream(name):
+                self._venue.misses[f"STREAM {name}"] += 1
+
     def _subscribe(self, client: Client, names: Iterable[str]) -> None:
         for name in names:
             client.streams.add(name)
@@ -145,8 +153,8 @@ class Streams(Sockets[Client]):
         names = frame.get("params") or []
         result = None
         if method == "SUBSCRIBE":
-            known = [name for name in names if _is_stream(name)]
-            if len(known) != len(names):
+            if not all(_is_stream(name) for name in names):
+                self._count_misses(names)
                 error = {"code": 2, "msg": "Invalid request: invalid stream"}
                 client.connection.push_text(_encode({"error": error, "id": number}).decode())
                 return

@@ -1,0 +1,242 @@
+"""Killed at every point of a workflow's trace, and judged (T1, T4, T7, T12).
+
+A *point* is a write or sync of SQLite, or a boundary of a request: before it is sent, late (it
+arrives after its sender's death), executed and unanswered, answered; or a message of the private
+stream before it is told. A workflow is run once to record them. Then it is run once for each of
+them, and whoever reaches it dies there.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+
+import msgspec
+from bot.tests.crash.stage import DEADLINE_MS, PromiseBroken, Stage, World, begin, quiet
+from bot.tests.crash.verdict import Left, broken, left_by_the_dead, second_pass_wrong
+from bot.tests.crash.wire import Trace
+from bot.tests.crash.workflows import BY_NAME, Workflow
+
+QUIET_S = 0.4  # nothing moves for so long: a workflow has come to its end
+ATTEMPTS = 3  # runs until a point counts as out of reach: what happens side by side changes places
+MEMORY = Path("/dev/shm")
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one point; ``""`` is a run in which nobody was killed.
+
+    ``wrong`` empty: every promise held. ``reached`` False: it never came to that point.
+    """
+
+    workflow: str
+    point: str
+    wrong: list[str] = []
+    reached: bool = True
+    trace: list[str] = []  # of the run in which nobody was killed
+    notes: list[str] = []
+    seconds: float = 0.0
+    logs: str = ""  # of what went wrong
+
+    @property
+    def replay(self) -> str:
+        return f"make crash-test POINT={self.workflow}:{self.point}"
+
+
+def run_point(world: World, workflow: Workflow, point: str) -> Run:
+    """One run, again if it did not come to its point."""
+    started = time.monotonic()
+    run = _attempt(world, workflow, point)
+    for _ in range(1, ATTEMPTS):
+        if not run.reached:
+            run = _attempt(world, workflow, point)
+    return msgspec.structs.replace(run, seconds=time.monotonic() - started)
+
+
+def _attempt(world: World, workflow: Workflow, point: str) -> Run:
+    notes: list[str] = []
+    with world.stage() as stage:
+        trace = Trace()
+        try:
+            workflow.before(stage)
+            _settle_down(stage)
+            trace = begin(stage, point)
+            workflow.act(stage)
+            _until_killed_or_done(stage, workflow, trace)
+            reached = not point or bool(trace.died)
+            wrong = _recover_and_judge(stage, workflow, trace, notes) if reached else []
+        except AssertionError as error:
+            reached, wrong = True, [str(error)]
+        return Run(
+            workflow=workflow.name,
+            point=point,
+            wrong=wrong,
+            reached=reached,
+            trace=[] if point else list(trace.points),
+            notes=notes,
+            logs=f"{stage.describe()}\n{stage.bot.tail(80)}" if wrong else "",
+        )
+
+
+def _settle_down(stage: Stage) -> None:
+    """What is not counted has come to its end."""
+    if stage.alive:
+        trace = Trace()
+        stage.wire.begin(trace)
+        quiet(trace, QUIET_S)
+
+
+def _until_killed_or_done(stage: Stage, workflow: Workflow, trace: Trace) -> None:
+    def over() -> bool:
+        return bool(trace.died) or workflow.done(stage)
+
+    stage.wait(over, f"{workflow.name}: {workflow.what}")
+    if not trace.died:
+        quiet(trace, QUIET_S)
+        stage.wire.begin(None)  # what judges it is no part of it
+
+
+def _recover_and_judge(
+    stage: Stage, workflow: Workflow, trace: Trace, notes: list[str]
+) -> list[str]:
+    left: list[Left] = []
+    if trace.died:
+        dead = next(e for e in stage.executors if e.pid == trace.died)
+        dead.wait(10)
+        left.append(left_by_the_dead(stage))
+        stage.wire.deaf = False
+        stage.start()
+        stage.wait(stage.ready, "an executor that is reconciled")
+        if (answer := stage.wire.deliver_late()) is not None:
+            notes.append(f"late: {answer.decode(errors='replace')[:60]}")
+            # What it did is told by the stream at once; with a look at the venue it is certain.
+            stage.ask_for_a_pass()
+    settle(stage, left, notes, workflow.stop)
+    wrong = second_pass_wrong(stage)
+    return wrong + broken(stage, ends=workflow.ends, stop=workflow.stop, left=left)
+
+
+def settle(stage: Stage, left: list[Left], notes: list[str], stop: Decimal | None = None) -> None:
+    """Until venue and belief agree, and nothing is unresolved any more; and until a position's stop
+    rests at ``stop``, where that is given: a trailing one waits for a price.
+
+    What was perhaps sent is waited for until its deadline. The venue's clock brings that about: it
+    goes ahead, and an executor that starts then finds its unresolved orders that old.
+
+    Raises:
+        PromiseBroken: it does not come about.
+    """
+
+    def settled() -> bool:
+        return stage.agrees() and all(
+            stop in {None, Decimal(each["triggerPrice"])} for each in stage.stops()
+        )
+
+    stage.wait(settled, f"venue and journal agree, a position has one stop at {stop or 'all'}")
+    if not stage.unresolved():
+        return
+    notes.append("deadline: " + ", ".join(o.client_id for o in stage.unresolved()))
+    for executor in stage.alive:
+        executor.kill()
+    left.append(left_by_the_dead(stage))
+    stage.admin.clock(DEADLINE_MS)
+    stage.start()
+
+    def resolved() -> bool:
+        return stage.agrees() and not stage.unresolved()
+
+    stage.wait(resolved, "what was unresolved is resolved after its deadline")
+
+
+# -- many of them ---------------------------------------------------------------------------------
+
+Task = tuple[str, str]  # workflow and point
+
+
+def run_all(tasks: Sequence[Task], *, workers: int, folder: Path | None = None) -> Iterator[Run]:
+    """Carry out ``tasks``, several side by side; each result as it comes.
+
+    Args:
+        tasks: what to do.
+        workers: worlds side by side.
+        folder: for files; None: in memory where the machine has such a place.
+    """
+    context = multiprocessing.get_context("fork")
+    todo: SimpleQueue[Task | None] = context.SimpleQueue()
+    results: SimpleQueue[bytes] = context.SimpleQueue()
+    place = folder or (MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix="wk-crash-", dir=place) as root:
+        processes = [
+            context.Process(target=_work, args=(Path(root) / f"{n}", n, todo, results))
+            for n in range(min(workers, len(tasks)))
+        ]
+        for process in processes:
+            process.start()
+        try:
+            for task in tasks:
+                todo.put(task)
+            for _ in processes:
+                todo.put(None)
+            for _ in tasks:
+                yield _next(results, processes)
+        finally:
+            for process in processes:
+                if todo.empty():
+                    process.join(60)
+                process.terminate()  # its world ends with it, see _work
+                process.join(60)
+
+
+def _next(results: SimpleQueue[bytes], processes: Sequence[BaseProcess]) -> Run:
+    while results.empty():
+        if any(process.exitcode for process in processes):
+            raise RuntimeError("a worker of the crash tests has died")
+        time.sleep(0.02)
+    return msgspec.json.decode(results.get(), type=Run)
+
+
+def _work(
+    folder: Path, number: int, todo: SimpleQueue[Task | None], results: SimpleQueue[bytes]
+) -> None:
+    end_in_good_order()
+    folder.mkdir(parents=True)
+    with World(folder, number) as world:
+        while (task := todo.get()) is not None:
+            name, point = task
+            results.put(msgspec.json.encode(run_point(world, BY_NAME[name], point)))
+
+
+def end_in_good_order() -> None:
+    """Told to end, this process ends what it started first."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+
+def record(workflows: Sequence[Workflow], *, workers: int) -> dict[str, Run]:
+    """Run each once, with nobody killed.
+
+    Raises:
+        PromiseBroken: one does not even then end as it should.
+    """
+    found = {
+        run.workflow: run for run in run_all([(w.name, "") for w in workflows], workers=workers)
+    }
+    for run in found.values():
+        if run.wrong:
+            raise PromiseBroken(f"{run.workflow}, nobody killed: {run.wrong}\n{run.logs}")
+    return found
+
+
+def sampled(trace: Sequence[str], count: int) -> list[str]:
+    """A slice of a trace: every boundary of an order, and as many others as fit, evenly spread."""
+    important = [p for p in trace if p.startswith(("POST-order", "POST-algoOrder", "DELETE-"))]
+    others = [p for p in trace if p not in important]
+    step = max(1, -(-len(others) // max(1, count - len(important))))
+    chosen = {*important, *others[step // 2 :: step]}
+    return [p for p in trace if p in chosen]

@@ -1,0 +1,299 @@
+"""Where crashes are played: a paper venue, a nursery and a wire that stay, and for each run an
+account, a tree of files and executors of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+from bot.tests.crash.nursery import Executor, Nursery
+from bot.tests.crash.wire import Trace, Wire
+from bot.tests.support.local_bot import LocalBot, Settings
+from bot.tests.support.paper_venue import AdminClient, PaperVenue
+from bot.tests.support.witness import Event, Moment, replay
+
+from watchkeeper.bus.protocol import COMMANDS
+from watchkeeper.bus.sqlite import open_bus
+from watchkeeper.domain.model import Order
+from watchkeeper.watch.heartbeat import Beat, State
+
+T = TypeVar("T")
+
+SYMBOL, NAME, PRICE = "BTC/USDT:USDT", "BTCUSDT", Decimal(47000)
+DEPTH = "1000"
+# A stop 2 % away that follows in steps of 1 %: it moves only when a run lets the price jump.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "protection": {
+        "stop_distance_pct": "2",
+        "trailing_distance_pct": "2",
+        "trailing_step_pct": "1",
+    },
+}
+SETTLED_S = 45.0  # by then everything is as it must be, on a busy machine, too
+DEADLINE_MS = 700_000  # ahead: more than an UNKNOWN order's deadline
+
+
+class PromiseBroken(AssertionError):
+    """Something is not as promised."""
+
+
+class World:
+    """What many runs share. A context manager.
+
+    Args:
+        folder: of its own; in memory if speed matters, the kernel keeps files through ``kill -9``.
+        number: of this world among those side by side.
+        options: of the venue's command line.
+    """
+
+    def __init__(self, folder: Path, number: int = 0, options: tuple[str, ...] = ()) -> None:
+        self.folder = folder
+        self.number = number
+        self.venue = PaperVenue(folder / "venue", account=None, options=options)
+        self.nursery = Nursery()
+        self.runs = itertools.count(1)
+        self._wires = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._wires.enter_context(self.nursery)
+        self._wires.enter_context(self.venue)
+        self.wire = self._wires.enter_context(Wire(self.venue, self.folder))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._wires.close()
+
+    @contextlib.contextmanager
+    def stage(self, *, keep: bool = False, settings: Settings | None = None) -> Iterator[Stage]:
+        """A run's account and files; flat and gone afterwards, unless it is to be kept."""
+        stage = Stage(self, next(self.runs), settings or SETTINGS)
+        try:
+            yield stage
+        finally:
+            stage.close()
+            if not keep:
+                shutil.rmtree(stage.bot.paths.root, ignore_errors=True)
+
+
+class Stage:
+    """One run."""
+
+    def __init__(self, world: World, number: int, settings: Settings) -> None:
+        self.world = world
+        self.wire = world.wire
+        self.alias = f"C{world.number:02d}{number:06d}"
+        # Each run has an address of its own at the venue, and so a minute's weight of its own.
+        self.wire.address = f"127.{100 + world.number}.{number // 250 % 250}.{number % 250 + 1}"
+        self.wire.deaf = False
+        self.wire.owner_of = self._owner_of
+        self.executors: list[Executor] = []
+        self.hand_cancelled: set[int] = set()  # algo ids
+        self.intents: dict[str, str] = {}  # id: action
+        self.admin.clear_faults()
+        self.admin.clock(0)
+        self.admin.depth(DEPTH, NAME)
+        self.admin.open_account(self.alias, balance="100000")
+        self.first_seq = int(self.admin.health()["last"])
+        root = world.folder / f"{number}"
+        wired = {**settings, "venue": {**settings.get("venue", {}), "address": self._address}}
+        self.bot = LocalBot(root, world.venue, alias=self.alias, symbols=(SYMBOL,), settings=wired)
+        self.bot.prepare()
+        self.wire.attach(self.bot.paths.market_socket)
+        self.price(PRICE)
+
+    def close(self) -> None:
+        """Nothing is left that could act later: no process, no position, no order."""
+        self.wire.begin(None)
+        for executor in self.executors:
+            executor.kill()
+        self.admin.clear_faults()
+        self.admin.clock(0)
+        state = self.admin.state(self.alias)
+        for stop in state["open_algo_orders"]:
+            self.admin.hand_cancel(stop["symbol"], alias=self.alias, algo_id=stop["algoId"])
+        for order in state["open_orders"]:
+            self.admin.hand_cancel(order["symbol"], alias=self.alias, order_id=order["orderId"])
+        for position in state["positions"]:
+            if Decimal(position["positionAmt"]):
+                self.admin.hand_close(position["symbol"], alias=self.alias)
+
+    @property
+    def admin(self) -> AdminClient:
+        return self.world.venue.admin
+
+    @property
+    def _address(self) -> str:
+        return f"127.0.0.1:{self.wire.port}"
+
+    # -- executors --------------------------------------------------------------------------------
+
+    def start(self, *, watched: bool = False) -> Executor:
+        counter = self.wire.counter if watched else None
+        self.bot.write_clock_verdict()
+        executor = self.world.nursery.start(self.bot.paths.root, counter=counter)
+        self.executors.append(executor)
+        return executor
+
+    @property
+    def alive(self) -> list[Executor]:
+        return [executor for executor in self.executors if executor.alive]
+
+    def _owner_of(self, port: int) -> int:
+        """Which of the executors a connection belongs to, by the kernel's tables."""
+        alive = self.alive
+        if len(alive) == 1:
+            return alive[0].pid
+        inode = ""
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[1] == f"0100007F:{port:04X}":
+                inode = fields[9]
+        for executor in alive:
+            with contextlib.suppress(OSError):
+                for entry in Path(f"/proc/{executor.pid}/fd").iterdir():
+                    if str(entry.readlink()) == f"socket:[{inode}]":
+                        return executor.pid
+        return 0
+
+    def beat(self) -> Beat | None:
+        """The newest heartbeat of an executor that lives."""
+        beat = self.bot.heartbeat("executor")
+        return beat if beat is not None and beat.pid in {e.pid for e in self.alive} else None
+
+    def ready(self) -> bool:
+        beat = self.beat()
+        return beat is not None and beat.state is State.READY
+
+    def wait_ready(self) -> None:
+        """Until entries are allowed."""
+
+        def allowed() -> bool:
+            beat = self.beat()
+            return beat is not None and bool(
+                beat.progress.get("entries_allowed") and beat.progress.get("last_tick_ms")
+            )
+
+        self.wait(allowed, "an executor that may open positions")
+
+    # -- what is done -----------------------------------------------------------------------------
+
+    def price(self, price: Decimal) -> None:
+        """At the venue first: whoever hears of it finds it there."""
+        self.admin.price(price, NAME)
+        self.wire.price(SYMBOL, price)
+
+    def intend(self, action: str, side: str, *, ttl_ms: int = 120_000) -> None:
+        intent = self.bot.put_intent(SYMBOL, side, action=action, ttl_ms=ttl_ms)
+        self.intents[intent.intent_id] = action
+
+    def ask_for_a_pass(self) -> None:
+        """As ``watchkeeper reconcile`` does."""
+        bus = open_bus(self.bot.paths.bus)
+        try:
+            name = f"reconcile:{time.time_ns()}"
+            bus.publish(COMMANDS, name, msgspec.json.encode({"command": "reconcile"}))
+        finally:
+            bus.close()
+
+    def cancel_stop_by_hand(self) -> None:
+        for stop in self.stops():
+            self.hand_cancelled.add(stop["algoId"])
+            self.admin.hand_cancel(NAME, alias=self.alias, algo_id=stop["algoId"])
+
+    def open_position(self, side: str = "buy") -> None:
+        """A position with its stop, known to its executor, and nothing under way."""
+        self.start(watched=True)
+        self.wait_ready()
+        self.intend("enter", side)
+        self.wait(lambda: len(self.stops()) == 1 and self.agrees(), "a protected position")
+
+    # -- what is seen -----------------------------------------------------------------------------
+
+    def stops(self) -> list[dict[str, Any]]:
+        return list(self.admin.state(self.alias)["open_algo_orders"])
+
+    def position(self) -> Decimal:
+        state = self.admin.state(self.alias)
+        return sum((Decimal(p["positionAmt"]) for p in state["positions"]), Decimal(0))
+
+    def events(self) -> list[Event]:
+        """All of this account's, oldest first."""
+        return self.admin.events(after=self.first_seq, alias=self.alias)
+
+    def now(self) -> Moment:
+        seen = replay(self.events(), NAME)
+        return seen[-1] if seen else Moment(seq=0, ts_ms=0, position=Decimal(0), stops=())
+
+    def agrees(self) -> bool:
+        """READY, belief is what the venue says, and the position is protected by one stop."""
+        if not self.ready():
+            return False
+        moment = self.now()
+        with self.bot.journal() as journal:
+            believed = journal.positions()
+        held = sum((p.quantity * p.side.sign for p in believed), Decimal(0))
+        return (
+            held == moment.position
+            and len(moment.stops) == len(moment.valid_stops) * bool(moment.position)
+            and len(moment.stops) == (1 if moment.position else 0)
+            and (not believed or believed[0].stop_client_id == moment.stops[0].client_id)
+        )
+
+    def unresolved(self) -> list[Order]:
+        """Orders that were perhaps sent."""
+        with self.bot.journal() as journal:
+            return [order for order in journal.orders() if order.state.is_unconfirmed]
+
+    def wait(self, probe: Callable[[], T], what: str, deadline_s: float = SETTLED_S) -> T:
+        """Raises:
+        PromiseBroken: it never came about.
+        """
+        end = time.monotonic() + deadline_s
+        while not (answer := probe()):
+            if time.monotonic() > end:
+                raise PromiseBroken(f"never came about: {what}; {self.describe()}")
+            time.sleep(0.01)
+        return answer
+
+    def describe(self) -> str:
+        """For people."""
+        beat = self.bot.heartbeat("executor")
+        moment = self.now()
+        stops = [f"{s.client_id} {s.side} {s.quantity} @{s.trigger_price}" for s in moment.stops]
+        says = f"{beat.state} {beat.error} {beat.progress}" if beat else "no heartbeat"
+        return (
+            f"venue: position {moment.position}, stops {stops}; "
+            f"{len(self.alive)} executor(s) alive; heartbeat: {says}"
+        )
+
+
+def begin(stage: Stage, fatal: str) -> Trace:
+    """Count from now on, once nothing moves any more."""
+    trace = Trace(fatal)
+    stage.wire.begin(trace)
+    return trace
+
+
+def quiet(trace: Trace, for_s: float, deadline_s: float = 15.0) -> None:
+    """Until nothing was reached for that long."""
+    end = time.monotonic() + deadline_s
+    count, since = -1, time.monotonic()
+    while time.monotonic() < end:
+        if len(trace.points) != count:
+            count, since = len(trace.points), time.monotonic()
+        if time.monotonic() - since >= for_s:
+            return
+        time.sleep(0.02)

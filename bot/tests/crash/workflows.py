@@ -1,0 +1,250 @@
+"""What an executor does when it is killed: each a story with a beginning and an end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from decimal import Decimal
+
+import apsw
+import msgspec
+from bot.tests.crash.stage import NAME, PRICE, SETTINGS, Stage
+
+Act = Callable[[Stage], None]
+Probe = Callable[[Stage], bool]
+
+
+class Workflow(msgspec.Struct, frozen=True, kw_only=True):
+    """A story.
+
+    ``before`` is not counted; ``act`` sets going what is; ``done`` tells its end. ``ends`` is how
+    it ends whoever is killed in between: ``open`` (a position with its stop), ``flat``, or
+    ``entry``: open, unless the entry was durable and never reached the venue. ``stop``: where the
+    stop rests in the end.
+    """
+
+    name: str
+    what: str
+    before: Act
+    act: Act
+    done: Probe
+    ends: str
+    stop: Decimal | None = None
+
+
+def _nothing(_: Stage) -> None: ...
+
+
+def _waiting(stage: Stage) -> None:
+    """An executor without a position that has nothing to do."""
+    stage.start(watched=True)
+    stage.wait_ready()
+
+
+def _deaf(stage: Stage) -> None:
+    stage.wire.deaf = True
+    _waiting(stage)
+
+
+def _thin_book(stage: Stage) -> None:
+    """An entry takes all twenty levels of the book, and what is left of it expires."""
+    stage.admin.depth("0.001", NAME)
+    _waiting(stage)
+
+
+def _short(stage: Stage) -> None:
+    stage.open_position("sell")
+
+
+def _long(stage: Stage) -> None:
+    stage.open_position("buy")
+
+
+def _gone(stage: Stage) -> None:
+    """A position whose executor is gone."""
+    stage.open_position("buy")
+    stage.executors[-1].kill()
+
+
+def _bare(stage: Stage) -> None:
+    _gone(stage)
+    stage.cancel_stop_by_hand()
+
+
+def _passed(stage: Stage) -> None:
+    """Its stop's price was passed while nobody was there."""
+    _bare(stage)
+    stage.price(_PASSED)
+
+
+def _journal_lost(stage: Stage) -> None:
+    _gone(stage)
+    for part in stage.bot.paths.state.glob("journal.db*"):
+        part.unlink()
+
+
+def _older_schema(stage: Stage) -> None:
+    """A journal as a release before these indexes left it."""
+    _gone(stage)
+    journal = apsw.Connection(str(stage.bot.paths.journal))
+    journal.execute("DROP INDEX orders_ended; DROP INDEX fills_by_time")
+    journal.close()
+
+
+def _with_spare(stage: Stage) -> None:
+    """Two executors on one account, and a stop to repair for whoever holds it next."""
+    stage.open_position("buy")
+    stage.start(watched=True)
+    waits = lambda: any(  # noqa: E731 - a probe
+        entry["event"] == "waiting_for_lease" for entry in stage.bot.log("executor")
+    )
+    stage.wait(waits, "a spare that waits for the lease")
+
+
+def _start(stage: Stage) -> None:
+    stage.start(watched=True)
+
+
+def _start_with_an_intent(stage: Stage) -> None:
+    """What a strategy left on the bus is acted upon while it is valid (T20)."""
+    stage.intend("enter", "buy")
+    stage.start(watched=True)
+
+
+def _enter_long(stage: Stage) -> None:
+    stage.intend("enter", "buy")
+
+
+def _enter_short(stage: Stage) -> None:
+    stage.intend("enter", "sell")
+
+
+def _hand_over(stage: Stage) -> None:
+    """The holder is told to stop; a moment later another hand takes the stop away."""
+    stage.executors[0].signal(signal.SIGTERM)
+    stage.cancel_stop_by_hand()
+
+
+def _protected(stage: Stage) -> bool:
+    return bool(stage.position()) and stage.agrees()
+
+
+def _flat(stage: Stage) -> bool:
+    return not stage.position() and stage.agrees()
+
+
+def _moved(stop: Decimal) -> Probe:
+    def moved(stage: Stage) -> bool:
+        return [Decimal(s["triggerPrice"]) for s in stage.stops()] == [stop] and stage.agrees()
+
+    return moved
+
+
+def _handed_over(stage: Stage) -> bool:
+    return not stage.executors[0].alive and _protected(stage)
+
+
+_LONG_STOP, _SHORT_STOP = PRICE * Decimal("0.98"), PRICE * Decimal("1.02")
+_PASSED = PRICE * Decimal("0.975")
+_HIGHER = PRICE * Decimal("1.03")
+_TRAILED = _HIGHER * (100 - Decimal(SETTINGS["protection"]["trailing_distance_pct"])) / 100
+
+WORKFLOWS = (
+    Workflow(
+        name="entry",
+        what="an executor starts, enters, and places the stop",
+        before=_nothing,
+        act=_start_with_an_intent,
+        done=_protected,
+        ends="entry",
+        stop=_LONG_STOP,
+    ),
+    Workflow(
+        name="entry-deaf",
+        what="an entry with its stop, and no private stream",
+        before=_deaf,
+        act=_enter_short,
+        done=_protected,
+        ends="entry",
+        stop=_SHORT_STOP,
+    ),
+    Workflow(
+        name="partial",
+        what="an entry filled in twenty parts, whose rest expires",
+        before=_thin_book,
+        act=_enter_long,
+        done=_protected,
+        ends="entry",
+        stop=_LONG_STOP,
+    ),
+    Workflow(
+        name="exit",
+        what="an exit, and the stop goes",
+        before=_short,
+        act=lambda stage: stage.intend("exit", "buy"),
+        done=_flat,
+        ends="flat",
+    ),
+    Workflow(
+        name="trail",
+        what="the stop follows the price: new one first",
+        before=_long,
+        act=lambda stage: stage.price(_HIGHER),
+        done=_moved(_TRAILED),
+        ends="open",
+        stop=_TRAILED,
+    ),
+    Workflow(
+        name="stopped",
+        what="the stop triggers",
+        before=_long,
+        act=lambda stage: stage.price(_PASSED),
+        done=_flat,
+        ends="flat",
+    ),
+    Workflow(
+        name="close",
+        what="back after the stop's price was passed without one: closed at market (S14)",
+        before=_passed,
+        act=_start,
+        done=_flat,
+        ends="flat",
+    ),
+    Workflow(
+        name="recover",
+        what="back after another hand took the stop away (S2)",
+        before=_bare,
+        act=_start,
+        done=_protected,
+        ends="open",
+        stop=_LONG_STOP,
+    ),
+    Workflow(
+        name="rebuild",
+        what="back without a journal (A8)",
+        before=_journal_lost,
+        act=_start,
+        done=_protected,
+        ends="open",
+        stop=_LONG_STOP,
+    ),
+    Workflow(
+        name="schema",
+        what="back with a journal of an older schema",
+        before=_older_schema,
+        act=_start,
+        done=_protected,
+        ends="open",
+        stop=_LONG_STOP,
+    ),
+    Workflow(
+        name="hand-over",
+        what="the holder of the lease ends, the spare takes over and repairs",
+        before=_with_spare,
+        act=_hand_over,
+        done=_handed_over,
+        ends="open",
+        stop=_LONG_STOP,
+    ),
+)
+BY_NAME = {workflow.name: workflow for workflow in WORKFLOWS}
