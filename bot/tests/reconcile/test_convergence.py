@@ -393,7 +393,7 @@ def test_no_plan_ever_sends_an_entry_or_turns_a_position_round(world: World) -> 
     assert world.venue.entries_sent == []
     assert all(o.reduce_only for o in world.venue.sent)
     after = world.venue.amounts[BTC]
-    assert after in (before, ZERO)
+    assert min(before, ZERO) <= after <= max(before, ZERO)  # a policy may reduce by a part
 
 
 @FAST
@@ -403,15 +403,22 @@ def test_missing_is_never_empty(world: World, unread: set[str]) -> None:
     world.venue.unread = unread
     with bot_in(world) as bot:
         believed = {p.symbol for p in bot.journal.positions()}
-        resting = {s.client_id for s in world.venue.resting(conditional=True)}
+        resting = {s.client_id for s in world.venue.resting(conditional=True) if s.reduce_only}
         result = bot.one_pass()
-        kinds = {type(a).__name__ for step in result for a in step.actions}
+        # Whatever could open a position may be cancelled, by policy, without knowing more.
+        kinds = {
+            type(a).__name__
+            for step in result
+            for a in step.actions
+            if not (isinstance(a, CancelOrder) and not a.order.reduce_only)
+        }
         if "positions" in unread:
             assert not kinds & {"ForgetPosition", "SavePosition", "CloseAtMarket", "CancelOrder"}
         if unread & {"positions", "stops"}:
             assert not kinds & {"PlaceStop", "CloseAtMarket", "CancelOrder"}
             assert world.venue.sent == []
-            assert resting == {s.client_id for s in world.venue.resting(conditional=True)}
+            left = world.venue.resting(conditional=True)
+            assert resting == {s.client_id for s in left if s.reduce_only}
         if "fills" in unread and not kinds & {"AdvanceOrder", "CloseAtMarket", "ForgetPosition"}:
             assert believed <= {p.symbol for p in bot.journal.positions()}
         if "fills" in unread:
