@@ -89,7 +89,10 @@ def healthy(tree: BotTree) -> None:
     [
         (
             ["--help"],
-            ["status", "doctor", "reconcile", "policy", "check", "kill", "resume", "config"],
+            [
+                *("status", "doctor", "reconcile", "policy", "check"),
+                *("kill", "resume", "paper", "config"),
+            ],
         ),
         (["status", "--help"], ["--json", "--watch", "within 2 seconds", "Exit status: 0"]),
         (["doctor", "--help"], ["sends no order", "Exit status: 0"]),

@@ -361,7 +361,7 @@ def test_every_position_ends_with_one_right_stop_or_is_named(world: World) -> No
         if position is None:
             assert stops == []
             return
-        exempt = {b.row for b in last.blocks} & {"P16", "S5", "S6"}
+        exempt = {b.row for b in last.blocks} & {"P16", "S5", "S6", "S13", "S14"}
         frozen = world.policy is FREEZE and any(b.row == "P2" for b in last.blocks)
         covering = valid(world.venue, position)
         if not exempt and not frozen:
@@ -393,7 +393,7 @@ def test_no_plan_ever_sends_an_entry_or_turns_a_position_round(world: World) -> 
     assert world.venue.entries_sent == []
     assert all(o.reduce_only for o in world.venue.sent)
     after = world.venue.amounts[BTC]
-    assert after in (before, ZERO)
+    assert min(before, ZERO) <= after <= max(before, ZERO)  # a policy may reduce by a part
 
 
 @FAST
@@ -403,15 +403,22 @@ def test_missing_is_never_empty(world: World, unread: set[str]) -> None:
     world.venue.unread = unread
     with bot_in(world) as bot:
         believed = {p.symbol for p in bot.journal.positions()}
-        resting = {s.client_id for s in world.venue.resting(conditional=True)}
+        resting = {s.client_id for s in world.venue.resting(conditional=True) if s.reduce_only}
         result = bot.one_pass()
-        kinds = {type(a).__name__ for step in result for a in step.actions}
+        # Whatever could open a position may be cancelled, by policy, without knowing more.
+        kinds = {
+            type(a).__name__
+            for step in result
+            for a in step.actions
+            if not (isinstance(a, CancelOrder) and not a.order.reduce_only)
+        }
         if "positions" in unread:
             assert not kinds & {"ForgetPosition", "SavePosition", "CloseAtMarket", "CancelOrder"}
         if unread & {"positions", "stops"}:
             assert not kinds & {"PlaceStop", "CloseAtMarket", "CancelOrder"}
             assert world.venue.sent == []
-            assert resting == {s.client_id for s in world.venue.resting(conditional=True)}
+            left = world.venue.resting(conditional=True)
+            assert resting == {s.client_id for s in left if s.reduce_only}
         if "fills" in unread and not kinds & {"AdvanceOrder", "CloseAtMarket", "ForgetPosition"}:
             assert believed <= {p.symbol for p in bot.journal.positions()}
         if "fills" in unread:
@@ -475,7 +482,7 @@ def test_lost_answers_leave_at_least_one_stop_and_in_the_end_exactly_one(
         assert bot.look_and_plan().converged
         position = world.venue.position(BTC)
         blocks = {b.row for b in bot.look_and_plan().blocks}
-        if position is not None and not blocks & {"P16", "P2", "S5"}:
+        if position is not None and not blocks & {"P16", "P2", "S5", "S13", "S14"}:
             assert_one([s for s in world.venue.stops(BTC) if protects(s, position)])
     if counts and counts[0] >= 1:
         assert min(counts) >= 1

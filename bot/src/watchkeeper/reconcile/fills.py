@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import msgspec
 
-from watchkeeper.domain.model import ZERO, Fill, Order, OrderState, OrderType, Side
+from watchkeeper.domain.model import ZERO, Fill, Order, OrderKind, OrderState, OrderType, Side
 from watchkeeper.reconcile.draft import Draft
 from watchkeeper.reconcile.model import BookFill
 from watchkeeper.venue.protocol import Missing
@@ -59,9 +59,13 @@ def known_by_venue_id(draft: Draft) -> dict[tuple[str, str], Order]:
 
 
 def _awaited(draft: Draft, fill: Fill) -> bool:
-    """Whether the trade may be of an order of ours whose venue id is not known yet (O19)."""
+    """Whether the trade may be of an order of ours whose venue id is not known yet (O19).
+
+    Not of a stop: one that is sent once more in this pass has not traded.
+    """
     return any(
         order.state.is_unconfirmed
+        and order.kind is not OrderKind.STOP
         and not order.venue_id
         and order.symbol == fill.symbol
         and order.side is fill.side
