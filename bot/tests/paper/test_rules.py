@@ -541,7 +541,7 @@ def test_an_unknown_endpoint_is_counted(client: RawClient, shared_venue: PaperVe
     assert shared_venue.admin.misses()["GET /fapi/v1/noSuchThing"] >= 1
 
 
-def test_weight_used_is_told(client: RawClient) -> None:
+def test_weight_used_is_told(tmp_path: Path) -> None:
     """general-info, "IP Limits": X-MBX-USED-WEIGHT-1M; Current-All-Open-Orders: 1, 40 without a
     symbol."""
 
@@ -549,10 +549,19 @@ def test_weight_used_is_told(client: RawClient) -> None:
         reply = client.signed("GET", "/fapi/v1/openOrders")
         return int(reply.headers["X-MBX-USED-WEIGHT-1M"])
 
-    first, second = used(), used()
-    if second < first:  # a new minute began in between
+    with PaperVenue(tmp_path, options=("--weight-limit", "2400")) as venue:
+        client = RawClient(venue)
         first, second = used(), used()
+        if second < first:  # a new minute began in between
+            first, second = used(), used()
+        client.close()
     assert second - first == 40
+
+
+def test_without_a_limit_no_weight_is_told(client: RawClient) -> None:
+    """Clients that heed the count would slow down for a limit that is not there."""
+    reply = client.signed("GET", "/fapi/v1/openOrders")
+    assert "X-MBX-USED-WEIGHT-1M" not in reply.headers
 
 
 def test_the_weight_limit_can_be_enforced(tmp_path: Path) -> None:

@@ -193,8 +193,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         type=_count,
         default=0,
-        help="refuse with 429 above this weight a minute, the venue's is 2400 (default: 0, only "
-        "counted)",
+        help="refuse with 429 above this weight a minute, and tell in a header how much was used; "
+        "the venue's is 2400 (default: 0, no limit)",
     )
     options.add_argument(
         "--cost-limit",

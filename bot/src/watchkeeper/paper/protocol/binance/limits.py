@@ -30,7 +30,7 @@ class Limits:
     """Counts what each address and each account uses."""
 
     def __init__(self, weight_limit: int) -> None:
-        """``weight_limit`` 0: all is counted and reported, nothing refused."""
+        """``weight_limit`` 0: nothing is refused, and no client is made to slow down by a count."""
         self.weight_limit = weight_limit
         self._minute = 0
         self._used: Counter[str] = Counter()

@@ -96,7 +96,9 @@ class _Call:
         now = self._venue.now_ms()
         weight = _weight(route, self._asked.params)
         use = self._limits.use(self._request.remote or "", weight, now)
-        headers = {"Content-Type": "application/json", "X-MBX-USED-WEIGHT-1M": str(use.used)}
+        headers = {"Content-Type": "application/json"}
+        if self._limits.weight_limit:
+            headers["X-MBX-USED-WEIGHT-1M"] = str(use.used)
         error: ApiError | None = None
         answer: Any = None
         try:
