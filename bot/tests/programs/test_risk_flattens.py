@@ -148,6 +148,23 @@ def test_a_venue_that_is_away_is_flattened_on_first_contact(
         guarded.wait_flat()
 
 
+def test_what_our_own_budget_holds_back_is_no_venue_that_is_away(guarded: Guarded) -> None:
+    """Two busy bots on one address: risk flattened one of them while the venue was well."""
+    guarded.enter()
+    guarded.start(unreachable_ms=1500)
+    eventually(lambda: (b := guarded.tree.beat("risk")) and b.progress.get("checked_ms"))
+    used_up = {"X-MBX-USED-WEIGHT-1M": "2400"}
+    asked = {"path": "/fapi/v3/positionRisk", "account": guarded.alias}
+    guarded.venue.admin.fault("respond", match=asked, status=200, body=[], headers=used_up)
+    last = eventually(
+        lambda: (b := guarded.tree.beat("risk")) and "rate budget" in str(b.error) and b.sequence,
+        what="risk's own readings are held back",
+    )
+    eventually(lambda: (b := guarded.tree.beat("risk")) and b.sequence > int(str(last)) + 4)
+    time.sleep(3)
+    assert is_halted(guarded.tree.paths) is None
+
+
 def test_repeated_errors(guarded: Guarded) -> None:
     guarded.enter()
     beat(guarded, "executor", epoch=5, order_errors=0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from watchkeeper.budget.pool import WINDOW_MS, Pool
 from watchkeeper.venue.pacing import OrderCounts, Pacer
-from watchkeeper.venue.protocol import NotSent, RateLimited, VenueUnavailable
+from watchkeeper.venue.protocol import BudgetSpent, NotSent, RateLimited
 
 START = 1_700_000_040_000  # a minute begins
 
@@ -55,7 +55,7 @@ async def test_silence_stops_all_but_protective_calls() -> None:
 async def test_impatient_callers_are_told_at_once() -> None:
     paced = pacer(share=10)
     await paced.admit(10, protective=False, patience_ms=0)
-    with pytest.raises(VenueUnavailable, match=r"venue\.weight_per_minute"):
+    with pytest.raises(BudgetSpent, match=r"venue\.weight_per_minute"):
         await paced.admit(1, protective=False, patience_ms=WINDOW_MS - 1)
 
 
@@ -79,7 +79,7 @@ async def test_the_venues_header_is_read_whatever_its_case() -> None:
     await paced.admit(1, protective=False, patience_ms=0)
     paced.observe({"x-mbx-used-weight-1m": "2200", "Date": "x"})
     paced.observe({"X-MBX-USED-WEIGHT-1M": "garbage"})
-    with pytest.raises(VenueUnavailable):
+    with pytest.raises(BudgetSpent):
         await paced.admit(1, protective=False, patience_ms=0)
     await paced.admit(40, protective=True, patience_ms=0)
 

@@ -43,8 +43,7 @@ def test_the_rate_budget_is_shared_by_both_bots(host: Any) -> None:
     for name in ("alpha", "beta"):
         bot = Bot(host, name)
         ready(bot)
-        beat = json.loads(bot.sh(f"cat /run/watchkeeper/{name}/heartbeat/executor.json"))
-        assert beat["progress"]["venue"]["rate_budget"] == "shared"
+        assert bot.executor()["progress"]["venue"]["rate_budget"] == "shared"
     state = json.loads(host.file("/run/watchkeeper/budget/state.json").content_string)
     assert state["clients"] >= 4
 

@@ -37,7 +37,7 @@ from watchkeeper.risk.limits import (
 )
 from watchkeeper.risk.signs import Signs, answered, hear_executors, hear_feed, judge_signs
 from watchkeeper.venue.factory import open_venue
-from watchkeeper.venue.protocol import Exposure, Missing, Venue, VenueError
+from watchkeeper.venue.protocol import Cause, Exposure, Missing, Venue, VenueError
 from watchkeeper.watch.alerts import AlertId
 from watchkeeper.watch.heartbeat import State, read_beat
 from watchkeeper.watch.latch import LatchError, halt, is_halted, prepare, read, settle
@@ -112,8 +112,10 @@ class _Risk:
         """Read once and act upon what was read."""
         now_ms = self._venue.now_ms()
         since_ms = self._fills_since_ms(now_ms)
+        # A few calls of little weight, and what finds a bare position: never held back by what the
+        # executor's readings of everything have used up.
         seen = await self._venue.exposure(
-            fills_since_ms=since_ms, fill_symbols=sorted(self._symbols)
+            fills_since_ms=since_ms, fill_symbols=sorted(self._symbols), protective=True
         )
         missing = [
             part.reason
@@ -121,7 +123,9 @@ class _Risk:
             if isinstance(part, Missing)
         ]
         findings = self._judge(seen, since_ms, now_ms)
-        findings += self._judge_signs(answer=not isinstance(seen.positions, Missing))
+        # What our own budget did not let out says nothing about the venue.
+        silent = isinstance(seen.positions, Missing) and seen.positions.cause is not Cause.BUDGET
+        findings += self._judge_signs(answer=not silent)
         for finding in findings:
             self._act(finding)
         if not missing and self._exposed.since_ms:

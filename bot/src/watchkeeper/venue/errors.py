@@ -15,6 +15,7 @@ import msgspec
 
 from watchkeeper.venue.error_table import BINANCE_USDM, UNDOCUMENTED, ErrorTable, Row, Verdict
 from watchkeeper.venue.protocol import (
+    BudgetSpent,
     Cause,
     ClockOff,
     DuplicateClientId,
@@ -147,6 +148,8 @@ def cause_of(error: VenueError) -> Cause:
             return Cause.KEY
         case ClockOff():
             return Cause.CLOCK
+        case BudgetSpent():
+            return Cause.BUDGET
         case VenueUnavailable(maintenance=True):
             return Cause.MAINTENANCE
         case _:

@@ -18,7 +18,7 @@ from pathlib import Path
 from watchkeeper.budget.client import BudgetClient
 from watchkeeper.budget.pool import Pool
 from watchkeeper.budget.wire import Hello
-from watchkeeper.venue.protocol import NotSent, RateLimited, VenueUnavailable
+from watchkeeper.venue.protocol import BudgetSpent, NotSent, RateLimited
 
 #: Of the venue's limit, for the routine calls of one program that cannot ask what the others use:
 #: three programs of three bots fit beside each other. A reading of everything weighs about 4 %.
@@ -102,7 +102,7 @@ class Pacer:
 
         Raises:
             RateLimited: the venue demanded silence and the call is not protective.
-            VenueUnavailable: the budget opens later than ``patience_ms`` from now.
+            BudgetSpent: the budget opens later than ``patience_ms`` from now.
         """
         deadline_ms = self._now_ms() + patience_ms
         while True:
@@ -111,7 +111,7 @@ class Pacer:
             if not wait_ms:
                 return
             if self._now_ms() + wait_ms > deadline_ms:
-                raise VenueUnavailable(
+                raise BudgetSpent(
                     f"the rate budget is used up for another {wait_ms} ms "
                     f"({self.mode}, venue.weight_per_minute is {self._share})"
                 )

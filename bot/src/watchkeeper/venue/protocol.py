@@ -34,6 +34,11 @@ class VenueUnavailable(VenueError):
         self.maintenance = maintenance
 
 
+class BudgetSpent(VenueUnavailable):
+    """A read that was not sent: the host's own rate budget has nothing left for it. The venue was
+    not asked, so nothing follows about it."""
+
+
 class RateLimited(VenueError):
     """429 or 418. Nothing but protective calls until ``until_ms`` (venue time)."""
 
@@ -81,6 +86,7 @@ class Cause(StrEnum):
     BANNED = "banned"
     CLOCK = "clock"
     KEY = "key"
+    BUDGET = "budget"
 
 
 class Missing(msgspec.Struct, frozen=True):
