@@ -559,7 +559,7 @@ def test_weight_used_is_told(tmp_path: Path) -> None:
 
 
 def test_without_a_limit_no_weight_is_told(client: RawClient) -> None:
-    """Clients that heed the count would slow down for a limit that is not there."""
+    """general-info, "IP Limits": the count belongs to a limit; clients would slow down for none."""
     reply = client.signed("GET", "/fapi/v1/openOrders")
     assert "X-MBX-USED-WEIGHT-1M" not in reply.headers
 

@@ -20,6 +20,9 @@ from watchkeeper.journal.sqlite import DatabaseError, corrupt, open_database, se
 from watchkeeper.watch.clock import now_ms
 
 SCHEMA_VERSION = 1
+# How long somebody else's lock is waited for. Half of what counts as a pause (A11): an executor
+# that waits here must not take itself for one that was stopped.
+BUSY_MS = 1000
 RETENTION_MS = 7 * 24 * 3600 * 1000  # acknowledged messages, and with them their ids
 FORGET_CONSUMER_MS = 30 * 24 * 3600 * 1000  # a consumer that is gone must not keep messages
 # One connection, the notifier's, keeps the write-ahead log short. The others step in only when
@@ -205,7 +208,7 @@ def open_bus(path: Path, *, janitor: bool = False) -> SqliteBus:
 
 
 def _connect(path: Path, *, janitor: bool) -> apsw.Connection:
-    db = open_database(path)
+    db = open_database(path, busy_timeout_ms=BUSY_MS)
     try:
         pages = _CHECKPOINT_PAGES if janitor else _CHECKPOINT_PAGES_OTHERS
         db.execute(f"PRAGMA wal_autocheckpoint={pages}")

@@ -74,8 +74,8 @@ def _trouble(paths: Paths) -> list[str]:
             found = [f"It cannot be told whether belief and venue agree: {error}"]
             continue
         # A block of one symbol holds there, halted or not. One of all symbols says that something
-        # could not be read: no answer is no agreement.
-        if plan.converged and all(block.symbol for block in plan.blocks):
+        # could not be read: no answer is no agreement. That it is halted (O23) is why we ask.
+        if plan.converged and all(block.symbol or block.row == "O23" for block in plan.blocks):
             return []
         found = ["Belief and venue do not agree:", *(f"  {line}" for line in as_lines(plan))]
     return found
