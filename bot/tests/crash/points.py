@@ -107,7 +107,6 @@ def _recover_and_judge(
         dead = next(e for e in stage.executors if e.pid == trace.died)
         dead.wait(10)
         left.append(left_by_the_dead(stage))
-        stage.wire.deaf = False
         stage.start()
         stage.wait(stage.ready, "an executor that is reconciled")
         if (answer := stage.wire.deliver_late()) is not None:

@@ -98,7 +98,6 @@ class Stage:
         self.alias = f"C{world.number:02d}{number:06d}"
         # Each run has an address of its own at the venue, and so a minute's weight of its own.
         self.wire.address = f"127.{100 + world.number}.{number // 250 % 250}.{number % 250 + 1}"
-        self.wire.deaf = False
         self.wire.owner_of = self._owner_of
         self.executors: list[Executor] = []
         self.hand_cancelled: set[int] = set()  # algo ids

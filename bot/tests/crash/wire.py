@@ -92,7 +92,6 @@ class Wire:
         self.counter = folder / "counter.sock"
         self.port = 0
         self.address = "127.0.0.1"  # under which the venue sees this bot, and counts its weight
-        self.deaf = False  # no private stream
         self.late: Late | None = None
         self.owner_of: Callable[[int], int] = lambda _: 0  # process id, by the port it comes from
         self._trace: Trace | None = None
@@ -204,7 +203,8 @@ class Wire:
     def _reached(self, what: str, pid: int) -> bool:
         """True: that was fatal, and the process is gone."""
         trace = self._trace
-        if trace is None or not trace.reached(what):
+        # 0: whose connection it is could not be told. The signal would go to our own process group.
+        if trace is None or not pid or not trace.reached(what):
             return False
         trace.died = pid
         with contextlib.suppress(ProcessLookupError):
@@ -256,9 +256,6 @@ class Wire:
         while True:
             head, body = await _message(reader)
             name = _name(head, body)
-            if self.deaf and name == "POST-listenKey":
-                writer.write(_REFUSED)
-                continue
             if self._reached(f"{name}/before", pid):
                 return
             if name.rpartition("-")[0] in _CHANGING and self._reached(f"{name}/late", pid):
@@ -300,10 +297,6 @@ class Wire:
 
 
 _BODY = b'{"code":-1001,"msg":"Internal error; unable to process your request."}'
-_REFUSED = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
-    b"Content-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
-)
 
 
 async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:

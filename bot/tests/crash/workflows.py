@@ -41,11 +41,6 @@ def _waiting(stage: Stage) -> None:
     stage.wait_ready()
 
 
-def _deaf(stage: Stage) -> None:
-    stage.wire.deaf = True
-    _waiting(stage)
-
-
 def _thin_book(stage: Stage) -> None:
     """An entry takes all twenty levels of the book, and what is left of it expires."""
     stage.admin.depth("0.001", NAME)
@@ -115,10 +110,6 @@ def _enter_long(stage: Stage) -> None:
     stage.intend("enter", "buy")
 
 
-def _enter_short(stage: Stage) -> None:
-    stage.intend("enter", "sell")
-
-
 def _hand_over(stage: Stage) -> None:
     """The holder is told to stop; a moment later another hand takes the stop away."""
     stage.executors[0].signal(signal.SIGTERM)
@@ -144,7 +135,7 @@ def _handed_over(stage: Stage) -> bool:
     return not stage.executors[0].alive and _protected(stage)
 
 
-_LONG_STOP, _SHORT_STOP = PRICE * Decimal("0.98"), PRICE * Decimal("1.02")
+_LONG_STOP = PRICE * Decimal("0.98")
 _PASSED = PRICE * Decimal("0.975")
 _HIGHER = PRICE * Decimal("1.03")
 _TRAILED = _HIGHER * (100 - Decimal(SETTINGS["protection"]["trailing_distance_pct"])) / 100
@@ -158,15 +149,6 @@ WORKFLOWS = (
         done=_protected,
         ends="entry",
         stop=_LONG_STOP,
-    ),
-    Workflow(
-        name="entry-deaf",
-        what="an entry with its stop, and no private stream",
-        before=_deaf,
-        act=_enter_short,
-        done=_protected,
-        ends="entry",
-        stop=_SHORT_STOP,
     ),
     Workflow(
         name="partial",
