@@ -5,7 +5,8 @@
     tools/scenarios.py one default       one scenario on $PLATFORM, all its output
     tools/scenarios.py matrix            names of the core scenarios as JSON, for CI's matrix
 
-A failed scenario prints the end of its log: what failed, and the host's journal. Where an image
+A failed scenario prints the end of its log: what failed, and the host's journal; each failed test
+is told once more at the very end, where somebody looks first. Where an image
 cannot be built, PLATFORMS="bookworm trixie" limits `full`; its table names what was not run.
 """
 
@@ -64,6 +65,11 @@ class Case:
         return WORK / f"{'-'.join(filter(None, (self.what, self.platform)))}.log"
 
     @property
+    def report(self) -> Path:
+        """What the verifier of a scenario counted."""
+        return WORK / self.what / "verify.xml"
+
+    @property
     def command(self) -> list[str]:
         return (
             ["molecule", "test", "--scenario-name", self.what]
@@ -109,15 +115,14 @@ def _interesting(line: str) -> str | None:
     return f"      {found[1]}" if found else None
 
 
-def _judge(case: Case, code: int, since: float) -> tuple[bool, int | None]:
+def _judge(case: Case, code: int) -> tuple[bool, int | None]:
     """Whether a run that ended with ``code`` has passed, and how many tests did."""
     if not case.platform:
         found = _PASSED.findall(_COLOURS.sub("", case.log.read_text(errors="replace")))
         return code == 0, int(found[-1]) if found else None
-    report = WORK / case.what / "verify.xml"
-    if not report.exists() or report.stat().st_mtime < since:
+    if not case.report.exists():
         return False, 0
-    suites = list(ET.parse(report).getroot().iter("testsuite"))  # noqa: S314 - our own file
+    suites = list(ET.parse(case.report).getroot().iter("testsuite"))  # noqa: S314 - our own file
 
     def total(*keys: str) -> int:
         return sum(int(suite.get(key, 0)) for suite in suites for key in keys)
@@ -130,7 +135,8 @@ def _judge(case: Case, code: int, since: float) -> tuple[bool, int | None]:
 def run(case: Case, verbose: bool = False) -> Result:
     """``molecule test`` of a scenario, or ``make`` of a target."""
     WORK.mkdir(exist_ok=True)
-    started, begun = time.monotonic(), time.time()
+    case.report.unlink(missing_ok=True)  # an old one would speak for this run
+    started = time.monotonic()
     print(f"==> {case.name} (details: {case.log.relative_to(ROOT)})", flush=True)
     with (
         case.log.open("w") as log,
@@ -151,7 +157,7 @@ def run(case: Case, verbose: bool = False) -> Result:
                 sys.stdout.write(line)
             elif progress := _interesting(line):
                 print(f"{time.monotonic() - started:5.0f} s {progress}", flush=True)
-    passed, tests = _judge(case, process.returncode, begun)
+    passed, tests = _judge(case, process.returncode)
     seconds = round(time.monotonic() - started)
     if not passed and not verbose:
         print(_COLOURS.sub("", "".join(_tail(case.log, 400))), flush=True)
@@ -159,6 +165,26 @@ def run(case: Case, verbose: bool = False) -> Result:
     print(f"    {case.name}: {'ok' if passed else 'FAILED'}{counted}, {seconds} s", flush=True)
     now = datetime.datetime.now(datetime.UTC)
     return Result(case, passed, tests, seconds, now.isoformat(timespec="seconds"))
+
+
+def _shortened(text: str, limit: int = 4000) -> str:
+    """``text`` without its middle: a traceback begins with the test and ends with the cause."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]}\n[...]\n{text[-half:]}"
+
+
+def _failures(case: Case) -> Iterator[str]:
+    """What each failed test of a scenario said, from the report of its verifier; of a target, the
+    lines of its log that name one."""
+    if not case.platform:
+        lines = _COLOURS.sub("", "".join(_tail(case.log, 400))).splitlines()
+        yield from (line for line in lines if line.startswith(("FAILED ", "ERROR ")))
+        return
+    if not case.report.exists():
+        return
+    for test in ET.parse(case.report).getroot().iter("testcase"):  # noqa: S314 - our own file
+        for found in (*test.iter("failure"), *test.iter("error")):
+            yield f"{test.get('name')}\n{_shortened(found.text or found.get('message') or '')}"
 
 
 def _tail(path: Path, count: int) -> list[str]:
@@ -169,9 +195,12 @@ def _tail(path: Path, count: int) -> list[str]:
 def _summary(results: list[Result]) -> int:
     """The last line, in a form that CI systems count."""
     tests = sum(result.tests or 0 for result in results if result.passed)
-    failed = [result.case.name for result in results if not result.passed]
-    for name in failed:
-        print(f"FAILED {name}")
+    failed = [result.case for result in results if not result.passed]
+    for case in failed:
+        for told in _failures(case):
+            print(f"==> failed in {case.name}: {told}\n")
+    for case in failed:
+        print(f"FAILED {case.name}")
     print(f"scenarios: {tests} passed, {len(failed)} failed")
     return 1 if failed else 0
 

@@ -77,6 +77,22 @@ def test_an_old_report_is_no_success(molecule: Path) -> None:
     assert not scenarios.run(scenarios.Case("default", "bookworm")).passed
 
 
+def test_the_last_thing_told_is_what_failed_and_why(
+    molecule: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A CI that keeps only the end of what it was told keeps this."""
+    said = f"AssertionError: {'x' * 9000} the cause"
+    (molecule / "report-default.xml").write_text(
+        '<testsuite tests="2" failures="1" skipped="0"><testcase name="test_good"/>'
+        f'<testcase name="test_bad[a]"><failure message="m">{said}</failure></testcase></testsuite>'
+    )
+    assert scenarios.core() == 1
+    end = capsys.readouterr().out[-5000:]
+    assert "test_bad[a]" in end
+    assert "the cause" in end
+    assert "test_good" not in end
+
+
 def test_molecules_failure_is_a_failure(molecule: Path) -> None:
     (molecule / "code-recovery").write_text("1")
     assert scenarios.core() == 1
