@@ -53,6 +53,7 @@ from watchkeeper.reconcile.model import (
     RaiseAlert,
 )
 from watchkeeper.reconcile.plan import plan
+from watchkeeper.reconcile.positions import LESS_FOR_MS
 from watchkeeper.reconcile.protection import protects
 
 # How many examples is the profile's choice; see bot/tests/conftest.py.
@@ -119,7 +120,15 @@ class Bot:
         return result
 
     def one_pass(self) -> list[Plan]:
-        """Until there is no question left. How a market order went shows in the next reading."""
+        """Until there is no question left, and what has to last before it is believed has."""
+        plans = self._readings()
+        if any(standing.row in ("P5", "P8", "S12") for standing in plans[-1].standing):
+            self.venue.now += LESS_FOR_MS
+            plans += self._readings()
+        return plans
+
+    def _readings(self) -> list[Plan]:
+        """How a market order went shows in the next reading."""
         plans = [self.step()]
         while plans[-1].questions or (len(plans) < 4 and _closes(plans[-1])):
             plans.append(self.step(plans[-1].questions))

@@ -49,6 +49,7 @@ from watchkeeper.reconcile.model import (
     SavePosition,
 )
 from watchkeeper.reconcile.plan import plan
+from watchkeeper.reconcile.positions import LESS_FOR_MS
 from watchkeeper.venue.protocol import Cause, Missing, Snapshot
 
 STOP = stop()
@@ -90,6 +91,7 @@ class Row(NamedTuple):
 
 
 SAVE_S1 = ("S1", "SavePosition")
+FLAT = (Standing("P5", BTC, NOW_MS - LESS_FOR_MS),)
 ROWS = [
     # Positions
     Row(
@@ -161,20 +163,41 @@ ROWS = [
         [("P4", "ForgetPosition")],
     ),
     Row(
-        "P5 flat without a fill",
+        "P5 flat without a fill may be a stale reading",
         belief(held(2), STOP),
+        snapshot(STOP),
+        [],
+        ("P5",),
+    ),
+    Row(
+        "P5 not for long enough",
+        belief(held(2), STOP, standing=(Standing("P5", BTC, NOW_MS - LESS_FOR_MS + 1),)),
+        snapshot(STOP),
+        [],
+        ("P5",),
+    ),
+    Row(
+        "P5 flat without a fill for seconds",
+        belief(held(2), STOP, standing=FLAT),
         snapshot(STOP),
         [("P5", "ForgetPosition"), ("S12", "CancelOrder"), ("P5", "RaiseAlert")],
     ),
     Row(
+        "P5 the position is back: the reading was stale",
+        belief(held(2), STOP, standing=FLAT),
+        snapshot(there(2), STOP),
+        [SAVE_S1],
+        notes=("P10", "S1"),
+    ),
+    Row(
         "P5 a fill from before the position does not explain it",
-        belief(held(2)),
+        belief(held(2), standing=FLAT),
         snapshot(fill(Side.SELL, time_ms=AGO_MS - 1)),
         [("P5", "ForgetPosition"), ("O8", "BookFill"), ("P5", "RaiseAlert")],
     ),
     Row(
         "P5 neither does a smaller one",
-        belief(held(2)),
+        belief(held(2), standing=FLAT),
         snapshot(fill(Side.SELL, 1)),
         [("P5", "ForgetPosition"), ("O8", "BookFill"), ("P5", "RaiseAlert")],
     ),
@@ -208,8 +231,22 @@ ROWS = [
         ],
     ),
     Row(
-        "P8 smaller",
+        "P8 smaller may be a stale reading: the stop for the whole stays",
         belief(held(2), STOP),
+        snapshot(there(1), STOP),
+        [SAVE_S1],
+        ("P8",),
+    ),
+    Row(
+        "P8 and is placed where it is missing",
+        belief(held(2)),
+        snapshot(there(1)),
+        [("S2", "PlaceStop")],
+        ("P8",),
+    ),
+    Row(
+        "P8 smaller for seconds",
+        belief(held(2), STOP, standing=(Standing("P8", BTC, NOW_MS - LESS_FOR_MS),)),
         snapshot(there(1), STOP),
         [
             ("P8", "SavePosition"),
@@ -612,10 +649,22 @@ ROWS = [
         [("S9", "PlaceStop")],
         notes=("O7",),
     ),
-    Row("S12 no position", belief(STOP), snapshot(STOP), [("S12", "CancelOrder")]),
+    Row(
+        "S12 no position, by a reading that may be stale",
+        belief(STOP),
+        snapshot(STOP),
+        [],
+        ("S12",),
+    ),
+    Row(
+        "S12 no position for seconds",
+        belief(STOP, standing=(Standing("S12", BTC, NOW_MS - LESS_FOR_MS),)),
+        snapshot(STOP),
+        [("S12", "CancelOrder")],
+    ),
     Row(
         "S12 of ours, unknown to the journal",
-        belief(),
+        belief(standing=(Standing("S12", BTC, NOW_MS - LESS_FOR_MS),)),
         snapshot(STOP),
         [("O6", "AdoptOrder"), ("S12", "CancelOrder")],
     ),
@@ -1113,12 +1162,12 @@ def test_p4_books_the_exit_at_the_price_of_the_newest_trades() -> None:
 
 
 def test_p5_infers_a_price_and_says_so() -> None:
-    gone = the(planned(belief(held(2)), snapshot()), ForgetPosition)
+    gone = the(planned(belief(held(2), standing=FLAT), snapshot()), ForgetPosition)
     assert (gone.exit_price, gone.inferred) == (dec(98), True)
 
 
 def test_p5_widens_the_window_before_it_guesses() -> None:
-    believed = belief(held(2), fills_since_ms=AGO_MS + 60_000)
+    believed = belief(held(2), fills_since_ms=AGO_MS + 60_000, standing=FLAT)
     first = plan(believed, snapshot(), NOW_MS, POLICY)
     assert (acts(first), len(first.questions)) == ([], 1)
     asked = msgspec.structs.replace(believed, questions=first.questions)
@@ -1216,7 +1265,11 @@ def test_o8_links_fills_to_orders_by_symbol_and_number_space() -> None:
 
 def test_s2_goes_out_before_anything_else_does() -> None:
     other = stop(1, client_id="wkS-alpha-1-7", symbol=ETH)  # no position there: S12
-    believed = belief(held(2), other, held(3, symbol="SOL/USDT:USDT"))
+    lasting = tuple(
+        Standing(row, symbol, NOW_MS - LESS_FOR_MS)
+        for row, symbol in (("S12", ETH), ("P5", "SOL/USDT:USDT"))
+    )
+    believed = belief(held(2), other, held(3, symbol="SOL/USDT:USDT"), standing=lasting)
     seen = snapshot(there(2), other)
     kinds = [kind for _, kind in acts(planned(believed, seen))]
     assert kinds.index("PlaceStop") < kinds.index("CancelOrder") < kinds.index("RaiseAlert")

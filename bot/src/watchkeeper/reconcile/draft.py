@@ -198,6 +198,13 @@ class Draft:
         self.restart(row, symbol, why)
         return self.now_ms
 
+    def lasts(self, row: str, symbol: str, why: str, for_ms: int) -> bool:
+        """Whether ``row`` has held for so long; until it has, entries in the symbol wait."""
+        if self.now_ms - self.since(row, symbol, why) >= for_ms:
+            return True
+        self.block(row, why, symbol)
+        return False
+
     def restart(self, row: str, symbol: str, why: str) -> None:
         """``row`` holds for ``symbol`` from now on: its deadline counts anew."""
         if self.heeds(row):

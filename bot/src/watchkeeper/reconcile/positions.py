@@ -15,6 +15,9 @@ from watchkeeper.reconcile.model import CloseAtMarket, Question
 from watchkeeper.reconcile.protection import protects
 from watchkeeper.venue.protocol import Missing, NotFound
 
+# So long an unexplained "less" or "flat" must last before a stop shrinks or goes: a reading may be
+# stale, and what is reduce-only can do no harm meanwhile.
+LESS_FOR_MS = 5_000
 _FEES_PCT = Decimal(2)  # a position may fall short by so much because fees were taken from it
 
 
@@ -151,6 +154,10 @@ def _resized(draft: Draft, believed: Position, there: Position) -> None:
         draft.save("P15", resized, "deleveraged by the venue")
         _liquidated(draft, believed, there)
         return
+    if row == "P8" and not unknown_trades(draft, symbol, believed.entry_ms):
+        why = f"{signed(believed)} became {signed(there)}, and no trade explains it"
+        if not draft.lasts("P8", symbol, why, LESS_FOR_MS):
+            return  # the stop for the whole stays, or is placed
     draft.save(row, resized, "the venue's quantity and entry price")
     by_hand(draft, row, believed, there)
 
@@ -240,14 +247,13 @@ def _gone(draft: Draft, believed: Position) -> None:
     if draft.belief.fills_since_ms > believed.entry_ms:
         draft.ask(Question(symbol, signed(believed), ZERO))
         return
+    why = f"{signed(believed)} is gone and no trade explains it"
+    if not draft.lasts("P5", symbol, why, LESS_FOR_MS):
+        draft.unsettled.add(symbol)
+        return
     inferred = believed.stop_price or believed.entry_price
     draft.forget("P5", symbol, inferred, "flat at the venue, and no trade tells why")
-    draft.alert(
-        "P5",
-        "position-drift",
-        symbol,
-        f"{signed(believed)} is gone and no trade explains it",
-    )
+    draft.alert("P5", "position-drift", symbol, why)
 
 
 def _liquidated(draft: Draft, believed: Position, there: Position | None) -> None:

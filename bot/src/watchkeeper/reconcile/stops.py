@@ -10,7 +10,7 @@ import msgspec
 from watchkeeper.domain.model import ZERO, Order, OrderKind, Position
 from watchkeeper.reconcile.draft import FIRST, Draft
 from watchkeeper.reconcile.model import CancelOrder, CloseAtMarket, PlaceStop
-from watchkeeper.reconcile.positions import never_arrived
+from watchkeeper.reconcile.positions import LESS_FOR_MS, never_arrived
 from watchkeeper.reconcile.protection import (
     desired_stop,
     protects,
@@ -69,7 +69,15 @@ def _stray_stop(draft: Draft, stop: Order) -> None:
         return
     if position is None:
         row = "S16" if _left(draft, stop.symbol) else "S12"
-        draft.do(CancelOrder(row=row, order=stop, why="no position is left for it to protect"))
+        why = "no position is left for it to protect"
+        # A journal that has just seen the position go knows why there is none; an empty one has
+        # only this reading to go by.
+        if (
+            row == "S16"
+            or stop.symbol in draft.belief.positions
+            or draft.lasts("S12", stop.symbol, f"{stop.client_id} rests without", LESS_FOR_MS)
+        ):
+            draft.do(CancelOrder(row=row, order=stop, why=why))
     elif not protects(stop, position):
         draft.do(
             CancelOrder(row="S8", order=stop, why="wrong side or not reduce-only"),
