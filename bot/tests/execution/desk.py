@@ -28,6 +28,7 @@ from watchkeeper.domain.model import Intent, Order, OrderKind, Side, Tick
 from watchkeeper.execution.executor import Executor, Surroundings
 from watchkeeper.journal.store import Journal
 from watchkeeper.lease.host_lock import HostLock
+from watchkeeper.reconcile.positions import LESS_FOR_MS
 from watchkeeper.venue.protocol import Missing, Snapshot, SymbolRules, VenueError
 
 CONFIG = BotConfig(
@@ -186,6 +187,11 @@ class Desk:
             reconciler._urgent = False
             done += 1
             await reconciler.reconcile(protective=True)
+            await self.settle()
+        if any(standing.row in ("P5", "P8", "S12") for standing in self.journal.standing()):
+            # What has to last before it is believed is read again until it has.
+            self.venue.now += LESS_FOR_MS
+            await reconciler.reconcile()
             await self.settle()
         return done
 

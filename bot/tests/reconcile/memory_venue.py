@@ -129,6 +129,7 @@ class MemoryVenue:
     async def snapshot(
         self,
         *,
+        of_symbols: Sequence[str] | None = None,
         lookups: Sequence[Order] = (),
         fills_since_ms: int | None = None,
         fill_symbols: Sequence[str] = (),
@@ -144,16 +145,22 @@ class MemoryVenue:
         found = {
             o.client_id: MISSING if "lookups" in self.unread else self._lookup(o) for o in lookups
         }
+
+        def listed(*, conditional: bool) -> tuple[Order, ...]:
+            orders = self.resting(conditional=conditional)
+            return tuple(o for o in orders if of_symbols is None or o.symbol in of_symbols)
+
         fills = tuple(f for f in self.trades if f.symbol in fill_symbols and f.time_ms >= since)
         return Snapshot(
             taken_ms=self.now,
             account=ACCOUNT,
             balances=part("balances", BALANCES),  # type: ignore[arg-type]
             positions=part("positions", self.positions()),  # type: ignore[arg-type]
-            orders=part("orders", self.resting(conditional=False)),  # type: ignore[arg-type]
-            stops=part("stops", self.resting(conditional=True)),  # type: ignore[arg-type]
+            orders=part("orders", listed(conditional=False)),  # type: ignore[arg-type]
+            stops=part("stops", listed(conditional=True)),  # type: ignore[arg-type]
             fills=part("fills", fills),  # type: ignore[arg-type]
             lookups=found,
+            symbols=None if of_symbols is None else frozenset(of_symbols),
         )
 
     async def exposure(

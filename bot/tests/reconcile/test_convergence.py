@@ -69,13 +69,21 @@ class World(msgspec.Struct):
     standing: list[Standing] = []
     venue: MemoryVenue = msgspec.field(default_factory=MemoryVenue)
     policy: Policy = POLICY
+    configured: tuple[str, ...] | None = None  # read by symbol; None: everything is read
 
 
 class Bot:
     """Journal, stops and passes of one bot on a venue in memory."""
 
-    def __init__(self, journal: Journal, venue: MemoryVenue, policy: Policy) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        venue: MemoryVenue,
+        policy: Policy,
+        configured: tuple[str, ...] | None = None,
+    ) -> None:
         self.journal = journal
+        self.configured = configured
         self.venue = venue
         self.policy = policy
         self.alerts: list[str] = []
@@ -100,7 +108,9 @@ class Bot:
         now_ms = self.venue.now_ms()
         since_ms = fills_since_ms(self.journal, now_ms, questions)
         believed = believe(self.journal, since_ms, questions)
-        seen = asyncio.run(look(self.venue, believed, tuple(RULES)))
+        symbols = tuple(RULES) if self.configured is None else self.configured
+        whole = self.configured is None
+        seen = asyncio.run(look(self.venue, believed, symbols, whole=whole))
         return plan(believed, seen, now_ms, self.policy)
 
     def step(self, questions: frozenset[Question] = frozenset()) -> Plan:
@@ -152,7 +162,7 @@ def bot_in(world: World, *, cold: bool = False) -> Iterator[Bot]:
             journal.record_order(known)
         for standing in world.standing:
             journal.stand(standing)
-    yield Bot(journal, world.venue, world.policy)
+    yield Bot(journal, world.venue, world.policy, world.configured)
     journal.close()
 
 
@@ -369,17 +379,38 @@ def test_every_position_ends_with_one_right_stop_or_is_named(world: World) -> No
         stops = [s for s in world.venue.stops(BTC) if s.client_id.startswith("wk")]
         if position is None:
             assert stops == []
-            return
-        exempt = {b.row for b in last.blocks} & {"P16", "S5", "S6", "S13", "S14"}
-        frozen = world.policy is FREEZE and any(b.row == "P2" for b in last.blocks)
-        covering = valid(world.venue, position)
-        if not exempt and not frozen:
-            protecting = [s for s in world.venue.stops(BTC) if protects(s, position)]
-            assert_one(protecting)
-            assert any(s.quantity in (position.quantity, ZERO) for s in protecting)
-        elif not frozen:
-            assert "position-underwater-no-stop" in bot.alerts or exempt != {"P16"}
-            assert covering == []
+        else:
+            assert_protected_or_named(world, bot, last, position)
+
+
+@FAST
+@given(worlds())
+def test_a_position_in_a_symbol_that_was_not_read_is_read_and_protected(world: World) -> None:
+    """Nothing is configured, so only what is believed in is asked for, and what turns up."""
+    world.configured = ()
+    counts = watch(world.venue)
+    with bot_in(world) as bot:
+        bot.one_pass()
+        last = bot.look_and_plan()
+        assert last.converged
+        position = world.venue.position(BTC)
+        if position is not None:
+            assert_protected_or_named(world, bot, last, position)
+    if counts and counts[0] >= 1:
+        assert min(counts) >= 1
+
+
+def assert_protected_or_named(world: World, bot: Bot, last: Plan, position: Position) -> None:
+    exempt = {b.row for b in last.blocks} & {"P16", "S5", "S6", "S13", "S14"}
+    frozen = world.policy is FREEZE and any(b.row == "P2" for b in last.blocks)
+    covering = valid(world.venue, position)
+    if not exempt and not frozen:
+        protecting = [s for s in world.venue.stops(BTC) if protects(s, position)]
+        assert_one(protecting)
+        assert any(s.quantity in (position.quantity, ZERO) for s in protecting)
+    elif not frozen:
+        assert "position-underwater-no-stop" in bot.alerts or exempt != {"P16"}
+        assert covering == []
 
 
 @FAST

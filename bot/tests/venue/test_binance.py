@@ -29,6 +29,7 @@ from watchkeeper.venue.protocol import (
     WouldTrigger,
 )
 
+ETH = "ETH/USDT:USDT"
 POST_ORDER = {"method": "POST", "path": "/fapi/v1/order"}
 POST_ALGO = {"method": "POST", "path": "/fapi/v1/algoOrder"}
 
@@ -181,6 +182,29 @@ async def test_stop_lives_on_the_conditional_list(venue: BinanceUsdm) -> None:
     )
     await venue.cancel_order(order)
     assert (await venue.snapshot()).stops == ()
+
+
+async def test_lists_of_a_few_symbols_weigh_little_and_say_of_which_they_are(
+    paper: PaperVenue, venue: BinanceUsdm
+) -> None:
+    await venue.create_order(entry())
+    await venue.create_order(stop(49_000))
+    await venue.create_order(entry(type=OrderType.LIMIT, price=Decimal("49000.0")))
+    last = last_event(paper)
+    elsewhere = await venue.snapshot(of_symbols=[ETH])
+    assert (elsewhere.orders, elsewhere.stops) == ((), ())
+    assert elsewhere.symbols == {ETH}
+    assert isinstance(elsewhere.positions, tuple)
+    assert [p.symbol for p in elsewhere.positions] == [BTC], "positions are always all"
+    here = await venue.snapshot(of_symbols=[BTC, ETH])
+    assert isinstance(here.orders, tuple)
+    assert isinstance(here.stops, tuple)
+    assert [o.symbol for o in (*here.orders, *here.stops)] == [BTC, BTC]
+    asked = [e for e in paper.events("request", after=last) if "open" in e["path"].lower()]
+    assert all(e["params"].get("symbol") for e in asked)
+    whole = await venue.snapshot(of_symbols=[BTC, "GONE/USDT:USDT"])
+    assert whole.symbols is None, "the venue would refuse the name (A6)"
+    assert isinstance(whole.stops, tuple)
 
 
 async def test_triggered_stop_tells_what_it_became(paper: PaperVenue, venue: BinanceUsdm) -> None:

@@ -67,7 +67,7 @@ def overview(paths: Paths, **changes: Any) -> Overview:
 
 
 def verdict(paths: Paths, before: Verdict | None = None, **changes: Any) -> Verdict:
-    return run_checks(surroundings(paths, overview(paths, **changes), before), before)
+    return run_checks(surroundings(paths, overview(paths, **changes)), before)
 
 
 def failed(result: Verdict) -> dict[str, str]:
@@ -299,25 +299,16 @@ def test_a_program_that_a_person_stopped_is_a_warning_and_wakes_nobody(paths: Pa
     assert seen_now.status is Severity.WARNING
 
 
-def test_more_than_five_starts_in_ten_minutes_are_a_crash_loop(paths: Paths) -> None:
-    before = verdict(paths)
-    for count in range(1, 8):
-        # Each look finds a younger process than the one before.
-        started = before.checked_ms + 30_000
-        seen = overview(paths)
-        programs = [
-            msgspec.structs.replace(
-                p, uptime_ms=1000 if p.name == "feed" else 60_000 + started - seen.at_ms
-            )
-            for p in seen.programs
-        ]
-        around = surroundings(
-            paths, msgspec.structs.replace(seen, at_ms=started, programs=programs), before
-        )
-        looping = checks._fatal(around)
-        before = run_checks(around, before)
-        assert (looping is not None) is (count > 5), count
-    assert before.starts["strategy"] == [], "the others kept running"
+@pytest.mark.parametrize(("ended", "loops"), [(5, False), (6, True)])
+def test_a_program_that_ends_by_itself_again_and_again_is_a_crash_loop(
+    paths: Paths, ended: int, loops: bool
+) -> None:
+    programs = [
+        msgspec.structs.replace(p, exits_s=tuple(range(ended)) if p.name == "feed" else ())
+        for p in overview(paths).programs
+    ]
+    seen_now = verdict(paths, programs=programs)
+    assert ("crash-loop" in troubles(seen_now)) is loops
 
 
 def test_no_supervisord_is_critical_at_once(paths: Paths) -> None:
@@ -330,10 +321,10 @@ def test_a_person_who_may_not_ask_supervisord_gets_a_verdict(paths: Paths) -> No
     """The timer's user may: then it is a fault of the host."""
     problems = ["supervisor: /run/x.sock: Permission denied"]
     seen = overview(paths, problems=problems)
-    by_hand = run_checks(surroundings(paths, seen, None, by_hand=True), None)
+    by_hand = run_checks(surroundings(paths, seen, by_hand=True), None)
     assert failed(by_hand) == {"supervisor": "warning"}
     assert "wk-alpha-<slot>" in found(by_hand, "supervisor").text
-    assert failed(run_checks(surroundings(paths, seen, None), None)) == {"supervisor": "critical"}
+    assert failed(run_checks(surroundings(paths, seen), None)) == {"supervisor": "critical"}
 
 
 def test_a_damaged_memory_is_no_memory(paths: Paths) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bot.tests.support.supervisord import call
 from bot.tests.support.waiting import eventually
 
 from watchkeeper.watch.supervisor import Process, SupervisorDown, processes
@@ -24,6 +26,8 @@ pidfile={folder}/pid
 file={folder}/s.sock
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+[rpcinterface:exits]
+supervisor.rpcinterface_factory=watchkeeper.watch.exits:make_exits
 [group:alpha]
 programs=steady,broken,idle
 [program:steady]
@@ -101,3 +105,26 @@ def test_something_else_behind_the_socket(tmp_path: Path) -> None:
     with pytest.raises(SupervisorDown):
         processes(tmp_path / "s.sock", timeout_s=0.2)
     listening.close()
+
+
+def test_what_ended_by_itself_is_told_from_what_was_stopped(
+    supervisord: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "s.sock"
+
+    def steady() -> Process:
+        return processes(path)["steady"]
+
+    eventually(lambda: path.exists() and steady().state == "RUNNING", what="steady runs")
+    broken = eventually(
+        lambda: p if (p := processes(path)["broken"]).state == "FATAL" else None, what="it gave up"
+    )
+    assert len(broken.exits_s) == 1, "one that ends before it counts as started"
+    call(path, "supervisor.stopProcess", "alpha:steady")
+    call(path, "supervisor.startProcess", "alpha:steady")
+    assert steady().exits_s == (), "a person restarted it"
+    old = steady().pid
+    os.kill(old, signal.SIGKILL)
+    eventually(lambda: steady().pid not in (0, old), what="supervisord started it again")
+    (age_s,) = steady().exits_s
+    assert age_s < 20

@@ -21,7 +21,7 @@ def main(bot: str | None, *, as_json: bool, keep: bool = False) -> int:
     paths = choose(bot)
     before = recall(paths)
     try:
-        around = surroundings(paths, look(paths, with_units=False), before, by_hand=not keep)
+        around = surroundings(paths, look(paths, with_units=False), by_hand=not keep)
     except ConfigError as error:
         fail(str(error))
     verdict = run_checks(around, before)

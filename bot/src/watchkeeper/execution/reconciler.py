@@ -130,6 +130,7 @@ class Reconciler:
         self._urgent = False
         self._cut_short = False  # the last reading, for protection's sake
         self._unread_since: float | None = None
+        self._whole_at: float | None = None  # when all symbols' orders were read
 
     async def reconcile(
         self, first: Reading | None = None, *, protective: bool = False, patient: bool = False
@@ -183,13 +184,28 @@ class Reconciler:
             self._venue,
             belief,
             self._config.symbols,
+            whole=self._whole_due(protective=protective),
             protective=protective,
             patience_ms=patience_ms,
         )
-        for part in (snapshot.orders, snapshot.stops):
-            if not isinstance(part, Missing):
-                self._on_orders(part)
+        read = [part for part in (snapshot.orders, snapshot.stops) if not isinstance(part, Missing)]
+        for part in read:
+            self._on_orders(part)
+        if snapshot.symbols is None and len(read) == 2:
+            self._whole_at = asyncio.get_running_loop().time()
         return Reading(version, since_ms, questions, snapshot, strangers)
+
+    def _whole_due(self, *, protective: bool) -> bool:
+        """Whether it is time to read the orders of symbols that nobody here knows of, too: once an
+        interval, and first of all where the journal is new. It weighs ten times as much, and must
+        not keep a bot that starts again and again, or has a bare position, from reading at all."""
+        if not self._journal.trades_read_ms:
+            return True
+        now = asyncio.get_running_loop().time()
+        if self._whole_at is None:
+            self._whole_at = now
+        interval_s = self._config.reconcile.interval_ms / 1000
+        return now - self._whole_at >= (2 * interval_s if protective else interval_s)
 
     async def judge(self, reading: Reading) -> Plan | None:
         """Plan and carry out. None: read again. Something was booked since the reading began,

@@ -48,6 +48,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     fills: tuple[Fill, ...] | Missing
     hedged: bool | None = None
     clock_offset_ms: int = 0
+    symbols: frozenset[str] | None = None
     found: dict[str, Order] = {}
     not_found: tuple[str, ...] = ()
     missing: dict[str, Missing] = {}

@@ -77,11 +77,13 @@ async def look(
     belief: Belief,
     symbols: tuple[str, ...],
     *,
+    whole: bool = True,
     protective: bool = False,
     patience_ms: int | None = None,
 ) -> Snapshot:
     """Everything in one burst, with the trades of ``symbols`` and of every one believed in.
 
+    ``whole``: orders and stops of all other symbols, too. Without, a reading weighs a tenth.
     ``protective``: may use what of the rate budget is kept for protection. ``patience_ms``: how
     long protection waits for the parts that it does not need, see :meth:`Venue.snapshot`.
     """
@@ -90,11 +92,14 @@ async def look(
         *belief.positions,
         *(o.symbol for o in belief.orders),
         *(q.symbol for q in belief.questions),
+        *(s.symbol for s in belief.standing if s.symbol),
     )
+    asked = tuple(dict.fromkeys(asked))
     return await venue.snapshot(
+        of_symbols=None if whole else asked,
         lookups=(*order_questions(belief, venue.now_ms()), *belief.strangers),
         fills_since_ms=belief.fills_since_ms,
-        fill_symbols=tuple(dict.fromkeys(asked)),
+        fill_symbols=asked,
         protective=protective,
         patience_ms=patience_ms,
     )

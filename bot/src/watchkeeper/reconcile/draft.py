@@ -75,7 +75,8 @@ class Draft:
         self.ended = {o.client_id: o for o in belief.closed.values()}
         self.open_orders = _without_ended(self.snapshot.orders, self.ended)
         self.stops = _without_ended(self.snapshot.stops, self.ended)
-        self.unsettled: set[str] = set()  # symbols whose stops and orders are left alone
+        # Symbols whose stops and orders are left alone, from the first those that were not read.
+        self.unsettled = _unread(belief, snapshot)
         self.overdue: set[str] = set()  # symbols whose stop has fired and did not fill in time (S5)
         self.lapsed: list[tuple[str, Order, str]] = []  # given up, unless a position tells more
         self.repeated: set[str] = set()  # client ids of stops that are sent a second time
@@ -230,6 +231,12 @@ class Draft:
             standing=tuple(self._standing[key] for key in sorted(self._standing)),
             foreign=frozenset(self.foreign),
         )
+
+
+def _unread(belief: Belief, snapshot: Snapshot) -> set[str]:
+    """Symbols believed in, whose orders and stops were not asked for."""
+    believed = {*belief.positions, *(order.symbol for order in belief.orders)}
+    return set() if snapshot.symbols is None else believed - snapshot.symbols
 
 
 def _emptied(snapshot: Snapshot) -> Snapshot:

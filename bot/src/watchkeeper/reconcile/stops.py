@@ -69,20 +69,25 @@ def _stray_stop(draft: Draft, stop: Order) -> None:
         return
     if position is None:
         row = "S16" if _left(draft, stop.symbol) else "S12"
-        why = "no position is left for it to protect"
-        # A journal that has just seen the position go knows why there is none; an empty one has
-        # only this reading to go by.
-        if (
-            row == "S16"
-            or stop.symbol in draft.belief.positions
-            or draft.lasts("S12", stop.symbol, f"{stop.client_id} rests without", LESS_FOR_MS)
-        ):
+        if row == "S16" or _outlived(draft, stop):
+            why = "no position is left for it to protect"
             draft.do(CancelOrder(row=row, order=stop, why=why))
     elif not protects(stop, position):
         draft.do(
             CancelOrder(row="S8", order=stop, why="wrong side or not reduce-only"),
             priority=FIRST,
         )
+
+
+def _outlived(draft: Draft, stop: Order) -> bool:
+    """Whether the position that the stop was for is surely gone. A journal that knows the stop has
+    seen that; a new one has only readings to go by, and one may be stale (S12)."""
+    symbol = stop.symbol
+    known = {order.client_id for order in draft.belief.orders} | draft.ended.keys()
+    if stop.client_id in known and draft.stands("S12", symbol) is None:
+        return True
+    why = f"{stop.client_id} rests, and the journal knows of no position"
+    return draft.lasts("S12", symbol, why, LESS_FOR_MS)
 
 
 def _left(draft: Draft, symbol: str) -> bool:

@@ -54,6 +54,7 @@ _READ_ATTEMPTS = 3
 _CLOCK_TRIPS = 3
 _CLOCK_FAST_MS = 60  # a trip this fast is exact to 30 ms, a tenth of what would matter
 _REFRESH_S = 3600  # rules of symbols
+_WHOLE_LIST_WEIGHT = 40  # of open orders, regular or conditional; those of one symbol weigh 1
 _MODE_KEPT_S = 600  # one-way or hedge mode
 _TRADES_PER_PAGE = 1000
 _TRADES_WINDOW_MS = 7 * 86_400_000 - 1  # the venue refuses longer spans
@@ -221,6 +222,7 @@ class BinanceUsdm:
     async def snapshot(
         self,
         *,
+        of_symbols: Sequence[str] | None = None,
         lookups: Sequence[Order] = (),
         fills_since_ms: int | None = None,
         fill_symbols: Sequence[str] = (),
@@ -228,41 +230,19 @@ class BinanceUsdm:
         patience_ms: int | None = None,
     ) -> Snapshot:
         taken_ms = self.now_ms()
-        names = self._symbols
-
-        async def read_all(
-            method: str, parse: Callable[[Any], T | None], weight: int
-        ) -> tuple[T, ...]:
-            answer = await self._read(method, weight=weight, protective=protective)
-            return wire.read_rows(parse, answer, method)
+        scope = self._scope(of_symbols)
 
         async def balances() -> tuple[Any, ...]:
             answer = await self._read("fapiPrivateV3GetBalance", weight=5, protective=protective)
             self._account = wire.read(wire.account_id, answer, "balance")
             return wire.read_rows(wire.balance, answer, "balance")
 
-        async def fills() -> tuple[Fill, ...]:
-            if fills_since_ms is None:
-                return ()
-            since_ms = fills_since_ms
-            per_symbol = await _all(
-                *(self._fills(s, since_ms, protective) for s in dict.fromkeys(fill_symbols))
-            )
-            return tuple(sorted((f for part in per_symbol for f in part), key=_age))
-
-        positions = read_all(
-            "fapiPrivateV3GetPositionRisk", lambda row: wire.position(row, names), 5
-        )
-        orders = read_all("fapiPrivateGetOpenOrders", lambda row: wire.order(row, names), 40)
-        stops = read_all(
-            "fapiPrivateGetOpenAlgoOrders", lambda row: wire.resting_stop(row, names), 40
-        )
         needed, others = await _needed_first(
-            [positions, stops],
+            [self._positions(protective), self._stops(scope, protective)],
             [
                 balances(),
-                orders,
-                fills(),
+                self._listed("fapiPrivateGetOpenOrders", wire.order, scope, protective),
+                self._trades(fill_symbols, fills_since_ms, protective),
                 self._hedge_mode(protective),
                 *(self._lookup(o, protective) for o in lookups),
             ],
@@ -283,6 +263,7 @@ class BinanceUsdm:
             lookups=found,
             hedged=None if isinstance(others[3], Missing) else others[3],
             clock_offset_ms=self._offset_ms,
+            symbols=scope,
         )
 
     async def _hedge_mode(self, protective: bool) -> bool:
@@ -305,43 +286,65 @@ class BinanceUsdm:
         protective: bool = False,
     ) -> Exposure:
         taken_ms = self.now_ms()
-        names = self._symbols
-
-        async def positions() -> tuple[Position, ...]:
-            answer = await self._read(
-                "fapiPrivateV3GetPositionRisk", weight=5, protective=protective
-            )
-            return wire.read_rows(lambda row: wire.position(row, names), answer, "positionRisk")
-
-        async def stops(symbol: str | None) -> tuple[Order, ...]:
-            answer = await self._read(
-                "fapiPrivateGetOpenAlgoOrders",
-                {"symbol": names.venue(symbol)} if symbol else {},
-                weight=1 if symbol else 40,
-                protective=protective,
-            )
-            return wire.read_rows(lambda r: wire.resting_stop(r, names), answer, "openAlgoOrders")
-
-        async def fills() -> tuple[Fill, ...]:
-            if fills_since_ms is None:
-                return ()
-            per_symbol = await _all(
-                *(self._fills(s, fills_since_ms, protective) for s in dict.fromkeys(fill_symbols))
-            )
-            return tuple(sorted((f for part in per_symbol for f in part), key=_age))
-
-        held, traded = await asyncio.gather(_or_missing(positions()), _or_missing(fills()))
+        held, traded = await asyncio.gather(
+            _or_missing(self._positions(protective)),
+            _or_missing(self._trades(fill_symbols, fills_since_ms, protective)),
+        )
         if isinstance(held, Missing):
             return Exposure(taken_ms=taken_ms, positions=held, stops=held, fills=traded)
-        # One symbol weighs 1, the whole list 40.
-        asked = dict.fromkeys(p.symbol for p in held) if len(held) < 40 else (None,)
-        answers = await _or_missing(_all(*(stops(symbol) for symbol in asked)))
-        resting = (
-            answers
-            if isinstance(answers, Missing)
-            else tuple(stop for part in answers for stop in part)
-        )
+        scope = self._scope([p.symbol for p in held])
+        resting = await _or_missing(self._stops(scope, protective))
         return Exposure(taken_ms=taken_ms, positions=held, stops=resting, fills=traded)
+
+    def _scope(self, of_symbols: Sequence[str] | None) -> frozenset[str] | None:
+        """The symbols whose lists are read one by one. None: the whole lists, where they weigh
+        less, or where the venue might not know a name and refuse the question (A6)."""
+        if of_symbols is None or not all(symbol in self._symbols for symbol in of_symbols):
+            return None
+        scope = frozenset(of_symbols)
+        return scope if len(scope) < _WHOLE_LIST_WEIGHT else None
+
+    async def _positions(self, protective: bool) -> tuple[Position, ...]:
+        answer = await self._read("fapiPrivateV3GetPositionRisk", weight=5, protective=protective)
+        return wire.read_rows(lambda row: wire.position(row, self._symbols), answer, "positionRisk")
+
+    async def _stops(self, scope: frozenset[str] | None, protective: bool) -> tuple[Order, ...]:
+        return await self._listed(
+            "fapiPrivateGetOpenAlgoOrders", wire.resting_stop, scope, protective
+        )
+
+    async def _listed(
+        self,
+        method: str,
+        parse: Callable[[Any, symbols.Symbols], Order | None],
+        scope: frozenset[str] | None,
+        protective: bool,
+    ) -> tuple[Order, ...]:
+        """A list of open orders: of ``scope``, or with None the whole of it in one answer."""
+        names = self._symbols
+
+        async def part(symbol: str | None) -> tuple[Order, ...]:
+            answer = await self._read(
+                method,
+                {"symbol": names.venue(symbol)} if symbol else {},
+                weight=1 if symbol else _WHOLE_LIST_WEIGHT,
+                protective=protective,
+            )
+            return wire.read_rows(lambda row: parse(row, names), answer, method)
+
+        asked = (None,) if scope is None else sorted(scope)
+        parts = await _all(*(part(symbol) for symbol in asked))
+        return tuple(order for orders in parts for order in orders)
+
+    async def _trades(
+        self, of_symbols: Sequence[str], since_ms: int | None, protective: bool
+    ) -> tuple[Fill, ...]:
+        """Trades since then, oldest first; none are asked for without."""
+        if since_ms is None:
+            return ()
+        asked = dict.fromkeys(of_symbols)
+        parts = await _all(*(self._fills(symbol, since_ms, protective) for symbol in asked))
+        return tuple(sorted((fill for fills in parts for fill in fills), key=_age))
 
     async def fetch_order(self, order: Order) -> Order | NotFound:
         return await self._lookup(order, protective=True)

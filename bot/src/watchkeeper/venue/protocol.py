@@ -107,7 +107,8 @@ class NotFound(msgspec.Struct, frozen=True):
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What the venue said, all of it read after ``taken_ms`` (venue time, ms).
 
-    ``orders`` are the open regular orders, ``stops`` the open conditional ones, of all symbols.
+    ``orders`` are the open regular orders, ``stops`` the open conditional ones, of ``symbols``;
+    None: of all. Positions are always all.
     ``lookups`` holds one answer for each order that was asked for, by its client id, or by the
     venue's id where no client id is known. ``fills`` are those since ``fills_since_ms`` of every
     symbol asked for. ``hedged``: the account is in hedge mode (P12); None: not known.
@@ -124,6 +125,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     lookups: dict[str, Order | NotFound | Missing] = {}
     hedged: bool | None = None
     clock_offset_ms: int = 0
+    symbols: frozenset[str] | None = None
 
     @property
     def cut_short(self) -> bool:
@@ -251,6 +253,7 @@ class Venue(Protocol):
     async def snapshot(
         self,
         *,
+        of_symbols: Sequence[str] | None = None,
         lookups: Sequence[Order] = (),
         fills_since_ms: int | None = None,
         fill_symbols: Sequence[str] = (),
@@ -263,6 +266,7 @@ class Venue(Protocol):
         waited for ``patience_ms`` longer and are Missing, late, after that. None: all are waited
         for, each until its request times out.
 
+        ``of_symbols``: whose orders and stops are asked for; None: all, which weighs more.
         ``fills_since_ms`` None: fills are not asked for and come back as an empty tuple.
         ``protective``: may use the share of the rate budget that is reserved for protection, and
         goes out although the venue asked for silence (A3). A fill does not know its client id.

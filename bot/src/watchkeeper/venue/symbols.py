@@ -38,6 +38,10 @@ class Symbols:
         self._unified = {li.venue_symbol: li.rules.symbol for li in self.listings}
         self._venue = {li.rules.symbol: li.venue_symbol for li in self.listings}
 
+    def __contains__(self, symbol: object) -> bool:
+        """Whether the venue lists it."""
+        return symbol in self._rules
+
     def rules(self, symbol: str) -> SymbolRules:
         """Raises:
         VenueError: the venue does not list ``symbol``.

@@ -30,8 +30,7 @@ from watchkeeper.watch.host import last_run
 from watchkeeper.watch.overview import LOST_MS, Overview
 
 T = TypeVar("T")
-CRASH_LOOP_STARTS = 5  # more restarts than this
-CRASH_LOOP_MS = 600_000  # within this time
+CRASH_LOOP_EXITS = 5  # more than this within ten minutes
 _DENIED = ": Permission denied"  # as watch.supervisor ends its message
 _TAIL_BYTES = 512 * 1024  # of a log: more than 1,000 lines
 
@@ -85,7 +84,6 @@ class Surroundings(msgspec.Struct, frozen=True):
     thresholds: Thresholds
     config: BotConfig | None
     foreign: Foreign | None
-    starts: dict[str, list[int]]  # program -> when it was seen to start within CRASH_LOOP_MS
     by_hand: bool = False  # asked by a person, who may see less than the timer's user
 
 
@@ -136,8 +134,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     checked_ms: int
     status: Severity
     results: list[Result]
-    starts: dict[str, list[int]] = {}
-    started: dict[str, int] = {}  # program -> start time at the last look
 
 
 # Probes: what is wrong, or None
@@ -168,9 +164,9 @@ def _processes(around: Surroundings) -> Trouble | None:
 def _fatal(around: Surroundings) -> Trouble | None:
     fatal = [p.name for p in around.overview.programs if p.supervisor == "FATAL"]
     loops = [
-        f"{name} started {len(times)} times in 10 min"
-        for name, times in around.starts.items()
-        if len(times) > CRASH_LOOP_STARTS
+        f"{p.name} ended by itself {len(p.exits_s)} times in 10 min"
+        for p in around.overview.programs
+        if len(p.exits_s) > CRASH_LOOP_EXITS
     ]
     found = [f"{name} is FATAL: supervisor gave up" for name in fatal] + loops
     return Trouble(", ".join(found)) if found else None
@@ -450,9 +446,7 @@ FOREIGN_CHECKS: tuple[Check, ...] = (
 # Running them
 
 
-def surroundings(
-    paths: Paths, overview: Overview, before: Verdict | None, *, by_hand: bool = False
-) -> Surroundings:
+def surroundings(paths: Paths, overview: Overview, *, by_hand: bool = False) -> Surroundings:
     """Gather what the probes look at.
 
     Raises:
@@ -472,7 +466,6 @@ def surroundings(
         thresholds=read_settings(paths.etc / "checks.toml", Thresholds) or Thresholds(),
         config=config,
         foreign=foreign,
-        starts=_note_starts(overview, before),
         by_hand=by_hand,
     )
 
@@ -487,8 +480,6 @@ def run_checks(around: Surroundings, before: Verdict | None) -> Verdict:
         checked_ms=around.overview.at_ms,
         status=max((r.status for r in results), key=lambda s: s.rank, default=Severity.OK),
         results=results,
-        starts=around.starts,
-        started=_started(around.overview),
     )
 
 
@@ -553,28 +544,6 @@ def _is_error(line: bytes, since_ms: int) -> bool:
     except (msgspec.MsgspecError, KeyError, ValueError):
         return False
     return at.timestamp() * 1000 >= since_ms
-
-
-def _started(overview: Overview) -> dict[str, int]:
-    """When each program was started, as far as it can be seen; to the second."""
-    return {
-        p.name: (overview.at_ms - p.uptime_ms) // 1000
-        for p in overview.programs
-        if p.uptime_ms is not None
-    }
-
-
-def _note_starts(overview: Overview, before: Verdict | None) -> dict[str, list[int]]:
-    """Every start seen within :data:`CRASH_LOOP_MS`: one for each look that found a younger
-    process than the look before."""
-    starts: dict[str, list[int]] = {}
-    for name, started in _started(overview).items():
-        times = list(before.starts.get(name, [])) if before is not None else []
-        known = before.started.get(name) if before is not None else None
-        if known is not None and started > known + 1:
-            times.append(started * 1000)
-        starts[name] = [t for t in times if overview.at_ms - t <= CRASH_LOOP_MS]
-    return starts
 
 
 def read_foreign(paths: Paths) -> Foreign | None:

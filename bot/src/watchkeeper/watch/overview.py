@@ -37,6 +37,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     beat_age_ms: int | None = None
     uptime_ms: int | None = None
     supervisor: str = ""
+    exits_s: tuple[int, ...] = ()  # how long ago it ended by itself
     progress: dict[str, Any] = {}
 
     @property
@@ -238,6 +239,7 @@ def judge_program(name: str, beat: Beat | None, process: Process | None, at_ms: 
         beat_age_ms=age_ms,
         uptime_ms=uptime_ms,
         supervisor=process.state if process is not None else "",
+        exits_s=process.exits_s if process is not None else (),
         progress=beat.progress if beat is not None else {},
     )
 

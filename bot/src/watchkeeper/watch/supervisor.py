@@ -21,7 +21,11 @@ class SupervisorDown(Exception):
 
 
 class Process(msgspec.Struct, frozen=True):
-    """One program as supervisor sees it. ``start_s`` is its last start, Unix time."""
+    """One program as supervisor sees it.
+
+    ``start_s`` is its last start, Unix time. ``exits_s``: how many seconds ago it ended without
+    having been told to, see :mod:`watchkeeper.watch.exits`.
+    """
 
     name: str
     group: str
@@ -29,6 +33,7 @@ class Process(msgspec.Struct, frozen=True):
     pid: int
     start_s: int
     description: str
+    exits_s: tuple[int, ...] = ()
 
     @property
     def stopped_by_hand(self) -> bool:
@@ -45,6 +50,10 @@ def processes(path: Path, timeout_s: float = TIMEOUT_S) -> dict[str, Process]:
     proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(connection))
     try:
         answer = cast("list[dict[str, Any]]", proxy.supervisor.getAllProcessInfo())
+        try:
+            exits = cast("dict[str, list[int]]", proxy.exits.recent())
+        except xmlrpc.client.Fault:  # one that was started before there was this extension
+            exits = {}
         return {
             row["name"]: Process(
                 name=row["name"],
@@ -53,6 +62,7 @@ def processes(path: Path, timeout_s: float = TIMEOUT_S) -> dict[str, Process]:
                 pid=int(row["pid"]),
                 start_s=int(row["start"]),
                 description=row["description"],
+                exits_s=tuple(exits.get(row["name"], ())),
             )
             for row in answer
         }
