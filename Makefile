@@ -8,7 +8,9 @@ SHELL := /bin/bash
 
 VENV := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Two that compute, or four that mostly wait.
 WORKERS ?= 2
+TEST_WORKERS ?= 4
 PYTEST_ARGS ?=
 
 .PHONY: help demo demo-down test-fast crash-test crash-slice sessions sessions-full test-slow matrix properties test test-full molecule test-peers lint fmt bench venue-rules bench-venue lock bootstrap hosts vms peers clean
@@ -23,7 +25,7 @@ demo-down: ## Remove the demo's host, venue and network
 	@if [ -x $(VENV)/python ]; then $(VENV)/python tools/demo.py down; else echo "nothing to remove"; fi
 
 test-fast: bootstrap ## Tests without a host (3 min; PYTEST_ARGS='-k name' for some)
-	@$(VENV)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PYTEST_ARGS)
+	@$(VENV)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m 'not slow' $(PYTEST_ARGS)
 
 test-slow: bootstrap ## Tests without a host that take minutes
 	@$(VENV)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_ARGS)
