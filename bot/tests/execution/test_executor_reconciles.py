@@ -167,6 +167,26 @@ def test_a_position_changed_by_hand_gets_a_stop_of_its_size(
     rig.check()
 
 
+@pytest.mark.parametrize("known", ["", "forgotten"], ids=["warm", "cold"])
+def test_a_stale_reading_takes_no_stop_away(rig: Rig, known: str) -> None:
+    """The venue shows no position for a while, and no trade that closed one: it is still there."""
+    process = rig.executor()
+    opened(rig, stop=45_000)
+    rig.kill(process)
+    if known == "forgotten":
+        rig.paths.journal.unlink()
+    stale = rig.hold("respond", "GET", "/fapi/v3/positionRisk", times=None, status=200, body=[])
+    rig.executor(ready=False)
+    row = "S12" if known == "forgotten" else "P5"
+    rig.until(lambda: any(b["row"] == row for b in rig.logged("entries_wait")), what=row)
+    rig.admin.clear_faults(stale)
+    rig.until(lambda: "A8" in rig.rows() if known else len(rig.logged("reconciled")) > 1)
+    rig.wait_protected(QUANTITY, stop=45_000)
+    assert covered_since_first_stop(rig)
+    assert len(rig.sent(OrderKind.STOP)) == 1
+    rig.check()
+
+
 def test_p9_a_position_turned_round_gets_a_stop_on_the_other_side(rig: Rig) -> None:
     process = rig.executor()
     opened(rig)

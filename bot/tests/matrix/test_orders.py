@@ -222,10 +222,11 @@ def test_a_cancel_without_an_answer_is_never_taken_for_done(case: Case) -> None:
     case.held()
     second = case.send(case.stop_order(8, stop_price=STOP - 100))
     case.believe(second)
-    case.hold("lost_before", "DELETE", "/fapi/v1/algoOrder", "wkS-", hold_s=20)
+    lost = case.hold("lost_before", "DELETE", "/fapi/v1/algoOrder", "wkS-", hold_s=20, times=None)
     case.run()
     case.wait_blocked("O14")
     assert known(case, second).state is OrderState.OPEN
+    case.admin.clear_faults(lost)
     case.wait_protected(QUANTITY, stop=STOP)
 
 
