@@ -48,7 +48,7 @@ matrix: bootstrap ## Every row of the reconciliation matrix, each with its tests
 properties: bootstrap ## What holds for every plan, tried on 10,000 generated states each (20 min)
 	@HYPOTHESIS_PROFILE=full $(VENV)/python -m pytest -n $(WORKERS) --dist worksteal bot/tests/reconcile/test_convergence.py $(PYTEST_ARGS)
 
-test: hosts lint test-fast ## What CI runs: linters, fast tests, core host scenarios (40 min)
+test: hosts lint test-fast matrix crash-slice ## What CI runs: linters, fast tests, matrix, crashes, core host scenarios (40 min)
 	@$(VENV)/python tools/scenarios.py core
 
 test-full: vms ## All of it and every scenario on every platform, resumable; table in docs/test-results/
