@@ -87,6 +87,10 @@ class TimedVenue(MemoryVenue):
             await self.after_create(order)
         return placed
 
+    async def cancel_order(self, order: Order, *, timestamp_ms: int | None = None) -> None:
+        assert timestamp_ms is not None  # from before the lease was checked
+        await super().cancel_order(order, timestamp_ms=timestamp_ms)
+
     async def measure_clock(self) -> int:
         if "clock" in self.hanging:
             await self.answered.wait()

@@ -249,7 +249,8 @@ class MemoryVenue:
         self.orders[order.client_id] = order
         self.on_change()
 
-    async def cancel_order(self, order: Order) -> None:
+    async def cancel_order(self, order: Order, *, timestamp_ms: int | None = None) -> None:
+        del timestamp_ms
         lost = self.lose("cancel", order)
         if lost == "before":
             raise OutcomeUnknown("no answer")

@@ -193,7 +193,7 @@ async def test_lists_of_a_few_symbols_weigh_little_and_say_of_which_they_are(
     last = last_event(paper)
     elsewhere = await venue.snapshot(of_symbols=[ETH])
     assert (elsewhere.orders, elsewhere.stops) == ((), ())
-    assert elsewhere.symbols == {ETH}
+    assert elsewhere.symbols == frozenset({ETH})
     assert isinstance(elsewhere.positions, tuple)
     assert [p.symbol for p in elsewhere.positions] == [BTC], "positions are always all"
     here = await venue.snapshot(of_symbols=[BTC, ETH])
@@ -565,6 +565,17 @@ async def test_an_order_signed_before_a_pause_dies_at_the_venue(venue: BinanceUs
     with pytest.raises(ClockOff):
         await venue.create_order(order, timestamp_ms=venue.now_ms() - 6000)
     assert await venue.fetch_order(order) == NotFound()
+
+
+async def test_a_cancel_signed_before_a_pause_dies_at_the_venue(venue: BinanceUsdm) -> None:
+    """Otherwise who was paused would take away a stop that somebody else relies on."""
+    await venue.create_order(entry())
+    order = await venue.create_order(stop(49_000))
+    with pytest.raises(ClockOff):
+        await venue.cancel_order(order, timestamp_ms=venue.now_ms() - 6000)
+    found = await venue.fetch_order(order)
+    assert isinstance(found, Order)
+    assert found.state is OrderState.OPEN
 
 
 async def test_a_wrong_clock_is_measured_again_for_queries(venue: BinanceUsdm) -> None:

@@ -229,9 +229,10 @@ class Flattener:
 
     async def _cancel(self, step: Cancel) -> bool:
         order = step.order
+        timestamp_ms = self._venue.now_ms()
         try:
             async with asyncio.timeout(ANSWER_S):
-                await self._venue.cancel_order(order)
+                await self._venue.cancel_order(order, timestamp_ms=timestamp_ms)
         except OrderRejected:
             return True  # it is there no more, or the next reading shows it
         except (VenueError, TimeoutError) as error:

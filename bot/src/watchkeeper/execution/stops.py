@@ -133,11 +133,12 @@ class Stops:
         True: it rests no more and never fired. False: it may rest, it is never assumed cancelled
         (O14); or it has filled something.
         """
+        timestamp_ms = self._venue.now_ms()
         self._fence()
-        self._journal.note_cancel(order.client_id, self._venue.now_ms())
+        self._journal.note_cancel(order.client_id, timestamp_ms)
         try:
             async with asyncio.timeout(ANSWER_S):
-                await self._venue.cancel_order(order)
+                await self._venue.cancel_order(order, timestamp_ms=timestamp_ms)
             news: Order | NotFound = msgspec.structs.replace(
                 order, state=OrderState.CANCELLED, updated_ms=self._venue.now_ms()
             )

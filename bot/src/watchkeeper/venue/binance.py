@@ -467,10 +467,13 @@ class BinanceUsdm:
             reject_reason=placed.reject_reason,
         )
 
-    async def cancel_order(self, order: Order) -> None:
+    async def cancel_order(self, order: Order, *, timestamp_ms: int | None = None) -> None:
+        request: dict[str, Any] = wire.reference(order, self._symbols)
+        if timestamp_ms is not None:
+            request["timestamp"] = timestamp_ms
         method = "fapiPrivateDeleteAlgoOrder" if order.conditional else "fapiPrivateDeleteOrder"
         try:
-            await self._write(method, wire.reference(order, self._symbols), protective=True)
+            await self._write(method, request, protective=True)
         except NotSent as error:
             # aiohttp sends a DELETE again by itself when a kept connection broke. That the second
             # one never left says nothing about the first. (It does not do so with a POST.)

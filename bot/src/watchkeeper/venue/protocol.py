@@ -296,8 +296,8 @@ class Venue(Protocol):
             OutcomeUnknown: no answer, or one that does not tell; NotSent when it never left.
         """
 
-    async def cancel_order(self, order: Order) -> None:
-        """Cancel by client id, on the list the order lives on.
+    async def cancel_order(self, order: Order, *, timestamp_ms: int | None = None) -> None:
+        """Cancel by client id, on the list the order lives on. ``timestamp_ms`` as for an order.
 
         Raises:
             OrderRejected: the venue knows no such open order.
