@@ -134,7 +134,7 @@ class Desk:
         self.executor = self._executor()
 
     def _executor(self) -> Executor:
-        return Executor(
+        executor = Executor(
             config=self._config,
             journal=self.journal,
             bus=self.bus,
@@ -144,6 +144,8 @@ class Desk:
             log=SILENT,
             alarm=self._alarm,
         )
+        executor.status.stream_live = True  # no task follows it here
+        return executor
 
     def _alarm(
         self, alert_id: str, summary: str, *, severity: str | None = None, **fields: object

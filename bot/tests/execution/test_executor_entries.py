@@ -13,13 +13,11 @@ from watchkeeper.domain.model import OrderKind, OrderState
 from watchkeeper.watch.latch import halt
 
 QUANTITY = Decimal("0.02")
-SILENT_STREAM = {"status": 503, "body": {"code": -1001, "msg": "Internal error"}}
 
 
 def silence_stream(rig: Rig) -> int:
-    """No private stream: nothing but answers can tell the program anything."""
-    match = {"account": rig.alias, "path": "/fapi/v1/listenKey"}
-    return rig.admin.fault("respond", times=None, match=match, **SILENT_STREAM)
+    """The private stream is up and leaves everything out: nothing but answers tell anything."""
+    return rig.admin.fault("drop", times=None, match={"account": rig.alias})
 
 
 def test_an_entry_gets_its_stop_at_once(rig: Rig) -> None:
@@ -260,7 +258,7 @@ def test_sigterm_with_an_entry_in_flight_protects_what_it_filled(rig: Rig) -> No
     assert now.position == QUANTITY
     assert len(now.valid_stops) == 1  # finished before it ended
     rig.executor(ready=False)
-    rig.until(lambda: rig.logged("reconciled")[1:])
+    rig.until(rig.reconciled)
     rig.wait_protected(QUANTITY)
     assert len(rig.sent(OrderKind.ENTRY)) == 1
     assert len(rig.sent(OrderKind.STOP)) == 1
@@ -275,7 +273,7 @@ def test_sigterm_parks_an_entry_that_nobody_answers(rig: Rig) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(8) == 0
     rig.executor(ready=False)
-    rig.until(lambda: rig.logged("reconciled")[1:])
+    rig.until(rig.reconciled)
     rig.wait_beat(lambda beat: beat.progress.get("unknown_orders") == 1)
     assert len(rig.sent(OrderKind.ENTRY)) == 1
     assert rig.now().position == 0

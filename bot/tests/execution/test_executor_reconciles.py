@@ -180,7 +180,7 @@ def test_a_stale_reading_takes_no_stop_away(rig: Rig, known: str) -> None:
     row = "S12" if known == "forgotten" else "P5"
     rig.until(lambda: any(b["row"] == row for b in rig.logged("entries_wait")), what=row)
     rig.admin.clear_faults(stale)
-    rig.until(lambda: "A8" in rig.rows() if known else len(rig.logged("reconciled")) > 1)
+    rig.until(lambda: "A8" in rig.rows() if known else rig.reconciled())
     rig.wait_protected(QUANTITY, stop=45_000)
     assert covered_since_first_stop(rig)
     assert len(rig.sent(OrderKind.STOP)) == 1
@@ -238,7 +238,7 @@ def test_s9_a_trailing_stop_moves_new_first_and_its_state_survives(make_rig: Mak
     rig.price(46_500)  # never back
     rig.kill(process)
     rig.executor(ready=False)
-    rig.until(lambda: rig.logged("reconciled")[1:])
+    rig.until(rig.reconciled)
     rig.price(48_000)
     rig.wait_protected(QUANTITY, stop=Decimal(48_000) * Decimal("0.98"))
     prices = [Decimal(e["params"]["triggerPrice"]) for e in rig.sent(OrderKind.STOP)]
@@ -406,7 +406,7 @@ def _end_of_start(rig: Rig, *, cold: bool) -> tuple[object, ...]:
             path.unlink()
     rig.executor(ready=False)
     now = rig.wait_protected("0.05")
-    rig.until(lambda: len(rig.logged("reconciled")) == 2)
+    rig.until(rig.reconciled)
     reader = rig.journal()
     (position,) = reader.positions()
     reader.close()

@@ -8,6 +8,18 @@ from bot.tests.execution.rig import BTC, Rig
 LISTEN_KEY = "/fapi/v1/listenKey"
 
 
+def test_nothing_is_opened_before_the_private_stream_is_up(rig: Rig) -> None:
+    match = {"account": rig.alias, "path": LISTEN_KEY}
+    held = rig.admin.fault("delay", match=match, times=None, delay_s=8)
+    rig.executor(ready=False)
+    rig.until(lambda: rig.logged("reconciled"))
+    assert any("private stream" in reason for reason in rig.wait_refused(rig.intend()))
+    rig.admin.clear_faults(held)
+    rig.wait_entries()
+    rig.intend()
+    rig.wait_protected("0.02")
+
+
 def test_without_the_private_stream_nothing_is_opened_and_what_happens_is_read(rig: Rig) -> None:
     rig.executor()
     rig.intend(quantity="0.010")

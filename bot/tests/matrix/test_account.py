@@ -18,6 +18,7 @@ from watchkeeper.domain.model import OrderKind
 row = pytest.mark.row
 BALANCE = "/fapi/v3/balance"
 AWAY = {"code": -1001, "msg": "Internal error."}
+PAUSE = "[lease]\npause_max_ms = 2000\n"
 
 
 def settled(case: Case) -> None:
@@ -178,7 +179,7 @@ def test_whose_lock_is_gone_stops_itself(case: Case) -> None:
 
 @row("A11")
 def test_what_was_read_before_a_pause_decides_nothing(make_case: Cases) -> None:
-    case = make_case(venue_settings="request_timeout_ms = 1000\nrecv_window_ms = 1000")
+    case = make_case(PAUSE, venue_settings="request_timeout_ms = 1000\nrecv_window_ms = 1000")
     case.held()
     process = case.run()
     case.wait_calm()

@@ -7,6 +7,10 @@ from pathlib import Path
 from watchkeeper.bus.protocol import Message
 from watchkeeper.bus.sqlite import SqliteBus, open_bus
 
+# Half of what counts as a pause (A11): an executor that waits for a lock must not take itself for
+# one that was stopped. A call that fails is made again in the next round.
+BUSY_MS = 1000
+
 
 class PatientBus:
     """:class:`watchkeeper.bus.protocol.Bus` on the file at ``path``, opened when it can be.
@@ -21,7 +25,7 @@ class PatientBus:
 
     def _opened(self) -> SqliteBus:
         if self._bus is None:
-            self._bus = open_bus(self._path)
+            self._bus = open_bus(self._path, busy_ms=BUSY_MS)
         return self._bus
 
     def publish(

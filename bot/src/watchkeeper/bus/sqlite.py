@@ -20,9 +20,9 @@ from watchkeeper.journal.sqlite import DatabaseError, corrupt, open_database, se
 from watchkeeper.watch.clock import now_ms
 
 SCHEMA_VERSION = 1
-# How long somebody else's lock is waited for. Half of what counts as a pause (A11): an executor
-# that waits here must not take itself for one that was stopped.
-BUSY_MS = 1000
+# How long somebody else's lock is waited for. SQLite's turns are no queue: who waits asks again ten
+# times a second and may be overtaken, so on a busy host with several writers a second is too short.
+BUSY_MS = 5000
 RETENTION_MS = 7 * 24 * 3600 * 1000  # acknowledged messages, and with them their ids
 FORGET_CONSUMER_MS = 30 * 24 * 3600 * 1000  # a consumer that is gone must not keep messages
 # One connection, the notifier's, keeps the write-ahead log short. The others step in only when
@@ -58,9 +58,10 @@ class SqliteBus:
     a new one: every call looks whether its file is still the one at the path.
     """
 
-    def __init__(self, path: Path, *, janitor: bool = False) -> None:
+    def __init__(self, path: Path, *, janitor: bool = False, busy_ms: int = BUSY_MS) -> None:
         self._path = path
         self._janitor = janitor
+        self._busy_ms = busy_ms
         self.opened = 0  # how often: more than once when files were set aside
         self._file: tuple[int, int] | None = None  # the one that the connection is to
         self._known: dict[tuple[str, str], int] = {}  # consumer -> last time it was marked as seen
@@ -186,7 +187,7 @@ class SqliteBus:
         try:
             with _turn(self._path, fcntl.LOCK_SH):
                 file = _identity(self._path) or _create(self._path)
-                db = _connect(self._path, janitor=self._janitor)
+                db = _connect(self._path, janitor=self._janitor, busy_ms=self._busy_ms)
         except DatabaseError as error:
             if not again or not corrupt(error):
                 raise
@@ -197,18 +198,19 @@ class SqliteBus:
         return db
 
 
-def open_bus(path: Path, *, janitor: bool = False) -> SqliteBus:
+def open_bus(path: Path, *, janitor: bool = False, busy_ms: int = BUSY_MS) -> SqliteBus:
     """Open or create the bus. ``janitor``: this connection keeps the write-ahead log short.
+    ``busy_ms``: how long a call waits for other programs' locks, in milliseconds.
 
     Raises:
         BusError: it cannot be opened, or was written by a newer release.
     """
     with _errors(f"open {path}"):
-        return SqliteBus(path, janitor=janitor)
+        return SqliteBus(path, janitor=janitor, busy_ms=busy_ms)
 
 
-def _connect(path: Path, *, janitor: bool) -> apsw.Connection:
-    db = open_database(path, busy_timeout_ms=BUSY_MS)
+def _connect(path: Path, *, janitor: bool, busy_ms: int) -> apsw.Connection:
+    db = open_database(path, busy_timeout_ms=busy_ms)
     try:
         pages = _CHECKPOINT_PAGES if janitor else _CHECKPOINT_PAGES_OTHERS
         db.execute(f"PRAGMA wal_autocheckpoint={pages}")

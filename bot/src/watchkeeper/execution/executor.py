@@ -77,6 +77,9 @@ if TYPE_CHECKING:
 
 CONSUMER = "executor"
 INTENT_POLL_S = 0.05
+# An intent that waited on the bus for this start is not refused because the private stream has not
+# had its time to open.
+STREAM_OPENS_S = 3.0
 TRAIL_POLL_S = 0.25
 LEASE_POLL_S = 0.2  # a fraction of lease.pause_max_ms
 CLOCK_POLL_S = 5.0  # against the venue's clock; sooner when a tick seems to come from the future
@@ -370,12 +373,13 @@ class Executor:
                 f"the private stream has been down for {DISCONNECTED_S:g} s ({reason}): positions "
                 f"are read every {STREAMLESS_S:g} s instead, entries wait",
             )
+        self.status.stream_live = False
         self.status.stream_error = f"private stream down: {reason or 'closed'}"
 
     def _stream_live(self) -> None:
         self._log.info("private_stream_live")
-        if self.status.stream_error:
-            self.status.stream_error = ""
+        if not self.status.stream_live:
+            self.status.stream_live, self.status.stream_error = True, ""
             self.status.reconciled = False  # what it did not tell must be read first (promise 6)
         self.reconciler.request()
 
@@ -468,7 +472,12 @@ class Executor:
     # Intents
 
     async def _follow_intents(self) -> None:
+        loop = asyncio.get_running_loop()
+        opens_s = loop.time() + STREAM_OPENS_S
         while True:
+            if self._opening() and loop.time() < opens_s:
+                await asyncio.sleep(INTENT_POLL_S)
+                continue
             worked = False
             try:
                 worked = self._take_intents() | self._take_commands()
@@ -479,6 +488,11 @@ class Executor:
                 await asyncio.sleep(1)
             if not worked:
                 await asyncio.sleep(INTENT_POLL_S)
+
+    def _opening(self) -> bool:
+        """Whether the private stream has not been heard of, or what it may have missed not read."""
+        status = self.status
+        return not status.stream_error and not (status.stream_live and status.reconciled)
 
     def _take_commands(self) -> bool:
         messages = self._bus.receive(COMMANDS, CONSUMER)
@@ -526,7 +540,7 @@ class Executor:
             clock_offset_ms=self._venue.clock_offset_ms,
             clock_synchronised=self._surroundings.clock_synchronised(),
             balance_known=self.reconciler.balance_known,
-            stream_live=not self.status.stream_error,
+            stream_live=self.status.stream_live,
             entries_from_ms=self._entries_from_ms,
             blocks=self.status.blocks,
             positions=self._journal.positions(),

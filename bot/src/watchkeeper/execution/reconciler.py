@@ -51,7 +51,8 @@ class Status(msgspec.Struct):
     last_reconciled_ms: int = 0
     reconciled: bool = False
     orders_sent: int = 0
-    stream_error: str = ""  # why no news of orders arrives; "" while it does
+    stream_live: bool = False  # whether news of orders arrives
+    stream_error: str = ""  # why it does no more, or could not be opened
     order_errors: int = 0  # order calls that were refused or not confirmed
     blocks: tuple[Block, ...] = ()
     notes: tuple[Note, ...] = ()
