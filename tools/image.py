@@ -279,7 +279,7 @@ def overlay(suite: str) -> dict[str, str]:
     files["etc/ssh/sshd_config.d/10-keys-only.conf"] = (
         "PasswordAuthentication no\nPermitRootLogin no\n"
     )
-    files["etc/systemd/system/ssh-host-keys.service"] = FIRST_BOOT
+    files["usr/lib/systemd/system/ssh-host-keys.service"] = FIRST_BOOT
     return {path: text for path, text in files.items() if text}
 
 

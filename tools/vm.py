@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -76,10 +77,12 @@ class Machine:
             raise VmError(f"no machine in {folder}: tools/vm.py create makes one") from None
         return Machine(**{**settings, "folder": folder})
 
-    # Sockets' paths have a limit of 108 bytes that a checkout's own path may exceed.
+    # Sockets' paths have a limit of 108 bytes that a checkout's own path may exceed. For this
+    # machine alone: another checkout's may have the same port, and takes its sockets with it.
     @property
     def sockets(self) -> Path:
-        return Path(tempfile.gettempdir()) / f"wk-vm-{os.getuid()}-{self.ssh_port}"
+        name = hashlib.sha256(str(self.folder.absolute()).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"wk-vm-{os.getuid()}-{name}"
 
 
 def accelerator() -> str:
