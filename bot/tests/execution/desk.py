@@ -129,6 +129,7 @@ class Desk:
         assert self.lock.try_acquire()
         self.prices = Prices(self.venue)
         self.alerts: list[str] = []
+        self.halts: list[str] = []
         self._numbers = itertools.count(1)
         self._config = config
         self.executor = self._executor()
@@ -140,7 +141,11 @@ class Desk:
             bus=self.bus,
             venue=self.venue,
             prices=self.prices,
-            surroundings=Surroundings(halted=lambda: None, clock_synchronised=lambda: True),
+            surroundings=Surroundings(
+                halted=lambda: "; ".join(self.halts) or None,
+                halt=self.halts.append,
+                clock_synchronised=lambda: True,
+            ),
             log=SILENT,
             alarm=self._alarm,
         )

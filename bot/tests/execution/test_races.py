@@ -252,6 +252,7 @@ async def test_what_an_error_says_about_an_entry(
     await desk.settle()
     assert desk.entry().state is state
     assert desk.alerts == ([alert] if alert else [])
+    assert bool(desk.halts) == isinstance(error, KeyProblem)  # A5: only a person ends that
     assert desk.venue.amounts.get(BTC, ZERO) == ZERO
 
 

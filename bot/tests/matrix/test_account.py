@@ -14,6 +14,7 @@ from bot.tests.matrix.conftest import Cases
 from bot.tests.support.paper_venue import PaperVenue, RawClient
 
 from watchkeeper.domain.model import OrderKind
+from watchkeeper.watch.latch import is_halted
 
 row = pytest.mark.row
 BALANCE = "/fapi/v3/balance"
@@ -95,6 +96,8 @@ def test_a_revoked_key_stops_entries_and_pages(case: Case) -> None:
     case.wait_blocked("A5")
     case.wait_alert("A5", "venue-key-problem")
     case.wait_refused(case.intend(symbol="ETH/USDT:USDT", quantity="0.5"))
+    case.wait_beat(lambda beat: beat.state == "HALTED")
+    assert "key is refused" in (is_halted(case.paths) or "")
     assert len(case.calls()) == sent
 
 

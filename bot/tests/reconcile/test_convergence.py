@@ -87,6 +87,7 @@ class Bot:
         self.venue = venue
         self.policy = policy
         self.alerts: list[str] = []
+        self.halts: list[str] = []
         self.about: list[dict[str, object]] = []
         self.stops = Stops(
             journal,
@@ -121,6 +122,7 @@ class Bot:
                 self.journal,
                 self.stops,
                 self._alarm,
+                self.halts.append,
                 lambda _fill: None,
                 now_ms=self.venue.now_ms(),
             )
@@ -634,7 +636,9 @@ def test_a_market_that_passes_the_stop_meanwhile_closes_the_position(side: Side)
     with bot_in(world) as bot:
         seen = bot.look_and_plan()
         world.venue.marks[BTC] = dec(97) if side is Side.BUY else dec(103)
-        asyncio.run(apply(seen, bot.journal, bot.stops, bot._alarm, lambda _f: None, now_ms=NOW_MS))
+        asyncio.run(
+            apply(seen, bot.journal, bot.stops, bot._alarm, print, lambda _f: None, now_ms=NOW_MS)
+        )
         bot.one_pass()
         assert world.venue.amounts[BTC] == ZERO
         assert bot.journal.positions() == ()

@@ -36,6 +36,7 @@ from bot.tests.reconcile.build import (
 from watchkeeper.config import PolicyConfig
 from watchkeeper.domain.ledger import signed
 from watchkeeper.domain.model import OrderState, Side, Standing
+from watchkeeper.reconcile.account import KEY_FOR_MS
 from watchkeeper.reconcile.model import (
     AdvanceOrder,
     Belief,
@@ -1105,6 +1106,20 @@ ROWS = [
         snapshot(orders=because(Cause.KEY)),
         [("A5", "RaiseAlert")],
         blocks=("P6", "A5"),
+    ),
+    Row(
+        "A5 refused for as long as halts",
+        belief(standing=(Standing("A5", "", NOW_MS - KEY_FOR_MS, "refused"),)),
+        snapshot(orders=because(Cause.KEY)),
+        [("A5", "RaiseAlert"), ("A5", "Halt")],
+        blocks=("P6", "A5"),
+    ),
+    Row(
+        "A5 halted already",
+        belief(standing=(Standing("A5", "", 1, "refused"),), halted="the key is refused"),
+        snapshot(orders=because(Cause.KEY)),
+        [("A5", "RaiseAlert")],
+        blocks=("O23", "P6", "A5"),
     ),
     Row(
         "A6 listed no more",

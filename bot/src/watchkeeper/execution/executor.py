@@ -101,9 +101,10 @@ class Command(msgspec.Struct, frozen=True):
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """What the executor asks about its host, as functions, so that it holds no path."""
+    """What the executor asks of its host, as functions, so that it holds no path."""
 
     halted: Callable[[], str | None]
+    halt: Callable[[str], None]
     clock_synchronised: Callable[[], bool]
 
 
@@ -163,6 +164,7 @@ class Executor:
             stops=self._stops,
             log=log,
             alarm=alarm,
+            halt=surroundings.halt,
             status=self.status,
             protection=self._protection,
             work=self._work,
@@ -729,6 +731,8 @@ class Executor:
         self._log.warning("entry_refused", client_id=order.client_id, error=str(error))
         fields = {"client_id": order.client_id, "code": error.code}
         if isinstance(error, KeyProblem):
+            self._decide("A5", order.client_id, "Halt", why=str(error), code=error.code)
+            self._surroundings.halt(f"the key is refused: {error}")
             self._alarm("venue-key-problem", str(error), **fields)
         elif isinstance(error, OrderRejected):
             self._alarm(

@@ -100,6 +100,7 @@ class Reconciler:
         stops: Stops,
         log: FilteringBoundLogger,
         alarm: Alarm,
+        halt: Callable[[str], None],
         status: Status,
         protection: asyncio.Lock,
         work: Work,
@@ -122,6 +123,7 @@ class Reconciler:
         self._stops = stops
         self._log = log
         self._alarm = alarm
+        self._halt = halt
         self._protection = protection
         self._work = work
         self._on_fill = on_fill
@@ -257,6 +259,7 @@ class Reconciler:
                 self._journal,
                 self._stops,
                 self._alarm,
+                self._halt,
                 self._on_fill,
                 now_ms=now_ms,
                 known_blocks=known_blocks,

@@ -36,7 +36,7 @@ from watchkeeper.venue.protocol import KeyProblem, Venue, VenueError
 from watchkeeper.watch.alerts import Severity
 from watchkeeper.watch.clock import host_clock_synchronised, now_ms
 from watchkeeper.watch.heartbeat import State
-from watchkeeper.watch.latch import is_halted
+from watchkeeper.watch.latch import LatchError, halt, is_halted
 
 DRAIN_S = 5.0
 # How much longer than everything else the account's name is waited for when the journal knows it.
@@ -305,6 +305,7 @@ class _Trader:
             prices=self._ticks,
             surroundings=Surroundings(
                 halted=lambda: is_halted(context.paths),
+                halt=self._halt,
                 clock_synchronised=lambda: host_clock_synchronised(context.paths.clock, now_ms()),
             ),
             log=context.log,
@@ -344,6 +345,14 @@ class _Trader:
             self._epoch = max(self._epoch, executor.status.epoch)
             journal.close()
         return following or await self._open()
+
+    def _halt(self, reason: str) -> None:
+        try:
+            halt(self._context.paths, reason, "executor")
+        except LatchError as error:  # entries wait all the same, and the next pass tries again
+            self._context.log.error("not_halted", reason=reason, error=str(error))
+        else:
+            self._context.log.warning("halted", reason=reason)
 
     def _tell(self) -> None:
         self._alarm(

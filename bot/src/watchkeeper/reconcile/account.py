@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from watchkeeper.reconcile.draft import Draft
+from watchkeeper.reconcile.model import Halt
 from watchkeeper.venue.protocol import Cause, Missing, Snapshot
 
 _PARTS = ("balances", "positions", "orders", "stops", "fills")
+
+# How long a key is refused before the bot is halted, venue time. Only a person ends that, and one
+# refused answer among good ones is the venue's trouble.
+KEY_FOR_MS = 10_000
 
 
 def account(draft: Draft) -> None:
@@ -47,8 +52,12 @@ def _unanswered(draft: Draft) -> None:
         draft.block("A3", f"{venue} demands silence, only protective calls go out: {reason}")
         draft.alert("A3", "venue-banned", venue, reason)
     if (reason := by_cause.get(Cause.KEY)) is not None:
-        draft.block("A5", f"the key is refused: {reason}")
+        why = f"the key is refused: {reason}"
+        draft.block("A5", why)
         draft.alert("A5", "venue-key-problem", venue, reason)
+        since_ms = draft.since("A5", "", why)
+        if not draft.belief.halted and draft.now_ms - since_ms >= KEY_FOR_MS:
+            draft.do(Halt(row="A5", why=why))
     if all(isinstance(getattr(draft.snapshot, name), Missing) for name in _PARTS):
         draft.block("P19", f"{venue} is away: bots that do not use it go on")
 

@@ -19,6 +19,7 @@ from watchkeeper.reconcile.model import (
     CancelOrder,
     CloseAtMarket,
     ForgetPosition,
+    Halt,
     Note,
     PlaceStop,
     Plan,
@@ -48,13 +49,15 @@ async def apply(
     journal: Journal,
     stops: StopKeeper,
     alarm: Alarm,
+    halt: Callable[[str], None],
     on_fill: Callable[[Fill], None],
     *,
     now_ms: int,
     known_blocks: Collection[Block] = (),
     known_notes: Collection[Note] = (),
 ) -> None:
-    """Belief first, in one commit with the decision log; then stops, closes, cancels, alerts.
+    """Belief first, in one commit with the decision log; then stops, closes, cancels, the latch and
+    alerts.
 
     Up to the first order nothing is awaited: no other task can change the belief that the plan was
     made from before it is written. A cancel that makes room for a new stop is left out where the
@@ -65,6 +68,7 @@ async def apply(
         journal: takes belief and decisions.
         stops: sends orders.
         alarm: tells people.
+        halt: sets the latch that only people release.
         on_fill: told of each fill that was not known before.
         now_ms: venue time, of the decisions.
         known_blocks: those of the pass before; they are not logged again.
@@ -107,7 +111,9 @@ async def apply(
         )
     )
     for action in plan.actions:
-        if isinstance(action, RaiseAlert):
+        if isinstance(action, Halt):
+            halt(action.why)
+        elif isinstance(action, RaiseAlert):
             alarm(
                 action.alert,
                 f"{action.subject}: {action.why}",
@@ -154,6 +160,8 @@ def subject(action: Action) -> str:
             return symbol
         case RaiseAlert(subject=subject):
             return subject
+        case Halt():
+            return ""
 
 
 def _saw(action: Action) -> dict[str, object]:

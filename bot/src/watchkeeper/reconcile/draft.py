@@ -25,6 +25,7 @@ from watchkeeper.reconcile.model import (
     CancelOrder,
     CloseAtMarket,
     ForgetPosition,
+    Halt,
     Note,
     PlaceStop,
     Plan,
@@ -46,6 +47,7 @@ _PRIORITY: dict[type, int] = {
     PlaceStop: 2,
     CloseAtMarket: 3,
     CancelOrder: 4,
+    Halt: 5,
     RaiseAlert: 5,
 }
 FIRST = 1  # S8, P17: what has to be out of the way before a stop is placed

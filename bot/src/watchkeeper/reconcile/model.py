@@ -139,6 +139,10 @@ class CloseAtMarket(_Action, frozen=True, kw_only=True):
     client_id: str = ""
 
 
+class Halt(_Action, frozen=True, kw_only=True):
+    """Latch: nothing is opened until a person says so."""
+
+
 class RaiseAlert(_Action, frozen=True, kw_only=True):
     """``alert`` is an id of the alert catalogue."""
 
@@ -155,6 +159,7 @@ Action = (
     | PlaceStop
     | CancelOrder
     | CloseAtMarket
+    | Halt
     | RaiseAlert
 )
 
