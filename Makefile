@@ -25,7 +25,7 @@ demo-down: ## Remove the demo's host, venue and network
 	@if [ -x $(VENV)/python ]; then $(VENV)/python tools/demo.py down; else echo "nothing to remove"; fi
 
 test-fast: bootstrap ## Tests without a host (3 min; PYTEST_ARGS='-k name' for some)
-	@$(VENV)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m 'not slow' $(PYTEST_ARGS)
+	@$(VENV)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m 'not slow' --durations=12 --durations-min=4 $(PYTEST_ARGS)
 
 test-slow: bootstrap ## Tests without a host that take minutes
 	@$(VENV)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_ARGS)
