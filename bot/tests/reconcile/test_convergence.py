@@ -58,6 +58,7 @@ from watchkeeper.reconcile.protection import protects
 
 # How many examples is the profile's choice; see bot/tests/conftest.py.
 FAST = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+WAITED_FOR = {"P4", "P5", "P8", "P9", "S12", "S15"}  # LESS_FOR_MS
 SILENT: Any = structlog.wrap_logger(structlog.ReturnLogger(), processors=[lambda *_: ""])
 
 
@@ -134,7 +135,9 @@ class Bot:
     def one_pass(self) -> list[Plan]:
         """Until there is no question left, and what has to last before it is believed has."""
         plans = self._readings()
-        if any(standing.row in ("P5", "P8", "S12") for standing in plans[-1].standing):
+        for _ in range(3):  # what has lasted may leave something else that has to
+            if not any(standing.row in WAITED_FOR for standing in plans[-1].standing):
+                break
             self.venue.now += LESS_FOR_MS
             plans += self._readings()
         return plans

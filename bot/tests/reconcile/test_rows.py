@@ -92,7 +92,13 @@ class Row(NamedTuple):
 
 
 SAVE_S1 = ("S1", "SavePosition")
-FLAT = (Standing("P5", BTC, NOW_MS - LESS_FOR_MS),)
+
+
+def lasted(row: str) -> tuple[Standing, ...]:
+    return (Standing(row, BTC, NOW_MS - LESS_FOR_MS),)
+
+
+FLAT = lasted("P5")
 ROWS = [
     # Positions
     Row(
@@ -158,10 +164,28 @@ ROWS = [
         [("P4", "ForgetPosition"), ("O8", "BookFill"), ("S12", "CancelOrder")],
     ),
     Row(
-        "P4 flat, the closing fill booked before",
-        belief(held(2), trades=frozenset({(BTC, "t-77")})),
-        snapshot(fill(Side.SELL)),
-        [("P4", "ForgetPosition")],
+        "P4 what was booked before explains nothing new: the reading may be stale",
+        belief(held(2), STOP, trades=frozenset({(BTC, "t-77")})),
+        snapshot(STOP, fill(Side.SELL)),
+        [],
+        ("P4",),
+    ),
+    Row(
+        "P4 nor does an exit that had filled before",
+        belief(
+            held(1),
+            stop(1),
+            order("wkX-alpha-1-2", OrderState.EXPIRED, side=Side.SELL, filled=1, venue_id="77"),
+        ),
+        snapshot(stop(1), fill(Side.SELL, 1)),
+        [("O8", "BookFill")],
+        ("P4",),
+    ),
+    Row(
+        "P4 flat for seconds",
+        belief(held(2), STOP, trades=frozenset({(BTC, "t-77")}), standing=lasted("P4")),
+        snapshot(STOP, fill(Side.SELL)),
+        [("P4", "ForgetPosition"), ("S12", "CancelOrder")],
     ),
     Row(
         "P5 flat without a fill may be a stale reading",
@@ -239,6 +263,25 @@ ROWS = [
         ("P8",),
     ),
     Row(
+        "P8 nor does a trade that made it larger explain that it is smaller",
+        belief(held(3), stop(3)),
+        snapshot(there(2), stop(3), fill(Side.BUY, 1)),
+        [SAVE_S1, ("O8", "BookFill")],
+        ("P8",),
+    ),
+    Row(
+        "P8 a new trade explains it",
+        belief(held(2), STOP),
+        snapshot(there(1), STOP, fill(Side.SELL, 1)),
+        [
+            ("P8", "SavePosition"),
+            ("O8", "BookFill"),
+            ("S7", "PlaceStop"),
+            ("S7", "CancelOrder"),
+            ("P8", "RaiseAlert"),
+        ],
+    ),
+    Row(
         "P8 and is placed where it is missing",
         belief(held(2)),
         snapshot(there(1)),
@@ -257,12 +300,32 @@ ROWS = [
         ],
     ),
     Row(
-        "P9 turned round",
+        "P9 turned round may be a stale reading",
         belief(held(2), STOP),
+        snapshot(there(-1), STOP),
+        [],
+        ("P9",),
+    ),
+    Row(
+        "P9 turned round for seconds",
+        belief(held(2), STOP, standing=lasted("P9")),
         snapshot(there(-1), STOP),
         [
             ("P9", "ForgetPosition"),
             ("P9", "SavePosition"),
+            ("S8", "CancelOrder"),
+            ("S2", "PlaceStop"),
+            ("P9", "RaiseAlert"),
+        ],
+    ),
+    Row(
+        "P9 turned round by a trade",
+        belief(held(2), STOP),
+        snapshot(there(-1), STOP, fill(Side.SELL, 3)),
+        [
+            ("P9", "ForgetPosition"),
+            ("P9", "SavePosition"),
+            ("O8", "BookFill"),
             ("S8", "CancelOrder"),
             ("S2", "PlaceStop"),
             ("P9", "RaiseAlert"),
@@ -717,8 +780,15 @@ ROWS = [
         notes=("S15",),
     ),
     Row(
-        "S15 a close without an answer, the position gone",
+        "S15 a close without an answer, the position gone: the reading may be stale",
         belief(held(2), STOP, EXIT),
+        snapshot(STOP, lookups=absent(EXIT)),
+        [],
+        ("S15",),
+    ),
+    Row(
+        "S15 a close without an answer, the position gone for seconds",
+        belief(held(2), STOP, EXIT, standing=lasted("S15")),
         snapshot(STOP, lookups=absent(EXIT)),
         [("S15", "AdvanceOrder"), ("S15", "AdvanceOrder"), ("S16", "CancelOrder")],
     ),
@@ -767,6 +837,13 @@ ROWS = [
         snapshot(there(2), STOP, lookups=absent(WISH)),
         [("O2", "RaiseAlert")],
         blocks=("O2",),
+    ),
+    Row(
+        "S16 an earlier exit, and a stop that the journal does not know",
+        belief(order("wkX-alpha-1-9", OrderState.FILLED, side=Side.SELL, filled=2, venue_id="9")),
+        snapshot(STOP),
+        [("O6", "AdoptOrder")],
+        ("S12",),
     ),
     Row(
         "S16 the exit filled, the stop remains",
@@ -914,7 +991,7 @@ ROWS = [
     ),
     Row(
         "P18 not by more than 2 %",
-        belief(held(100), stop(100)),
+        belief(held(100), stop(100), standing=lasted("P8")),
         snapshot(
             there(97), stop(100), fill(Side.BUY, 100, fee=dec(3), fee_asset="BTC", trade_id="1")
         ),
@@ -1187,7 +1264,8 @@ def test_p4_books_the_exit_at_the_price_of_the_newest_trades() -> None:
         fill(Side.SELL, 1, 103, order_id="3", time_ms=AGO_MS + 3),
         fill(Side.BUY, 9, 10, order_id="4", time_ms=AGO_MS + 4),
     )
-    gone = the(planned(belief(held(2)), snapshot(*fills)), ForgetPosition)
+    believed = belief(held(2), standing=lasted("P4"))
+    gone = the(planned(believed, snapshot(*fills)), ForgetPosition)
     assert (gone.exit_price, gone.inferred) == (dec(102), False)
 
 

@@ -174,10 +174,10 @@ class Draft:
 
     # What rows wait for
 
-    def confirmed(self, row: str, symbol: str, believed: Decimal, there: Decimal) -> bool:
+    def confirmed(self, row: str, question: Question) -> bool:
         """Whether the reading before showed the same difference; if not, ask for another one."""
-        question = Question(symbol, believed, there)
-        if question in self.belief.questions:
+        symbol, believed, there = question.symbol, question.believed, question.there
+        if any(asked.asks(symbol, believed, there) for asked in self.belief.questions):
             return True
         self.ask(question)
         self.block(row, f"{believed} believed, {there} at the venue; read again", symbol)

@@ -15,12 +15,17 @@ class Question(msgspec.Struct, frozen=True):
     """Belief and venue differ, and nothing explains it yet. Quantities are signed.
 
     The parts of a snapshot are read side by side, not at one instant: a fill may be in one and not
-    in the other. Only a difference that a second reading confirms is acted upon.
+    in the other. Only a difference that a second reading confirms is acted upon. ``trades`` are ids
+    of trades that were new when it was asked: by the time it is answered they are booked.
     """
 
     symbol: str
     believed: Decimal
     there: Decimal
+    trades: frozenset[str] = frozenset()
+
+    def asks(self, symbol: str, believed: Decimal, there: Decimal) -> bool:
+        return (self.symbol, self.believed, self.there) == (symbol, believed, there)
 
 
 class Belief(msgspec.Struct, frozen=True, kw_only=True):

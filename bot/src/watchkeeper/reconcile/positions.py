@@ -8,15 +8,15 @@ import msgspec
 
 from watchkeeper.domain.client_id import decode
 from watchkeeper.domain.ledger import signed
-from watchkeeper.domain.model import ZERO, Order, OrderKind, OrderState, Position, Side
+from watchkeeper.domain.model import ZERO, Fill, Order, OrderKind, OrderState, Position, Side
 from watchkeeper.reconcile.draft import Draft
 from watchkeeper.reconcile.fills import ask_who_traded, average_price, unknown_trades, who_traded
 from watchkeeper.reconcile.model import CloseAtMarket, Question
 from watchkeeper.reconcile.protection import protects
 from watchkeeper.venue.protocol import Missing, NotFound
 
-# So long an unexplained "less" or "flat" must last before a stop shrinks or goes: a reading may be
-# stale, and what is reduce-only can do no harm meanwhile.
+# So long "less", "flat" or "turned" must last before a stop shrinks or goes, unless new trades add
+# up to it: a reading may be stale, and what is reduce-only can do no harm meanwhile.
 LESS_FOR_MS = 5_000
 _FEES_PCT = Decimal(2)  # a position may fall short by so much because fees were taken from it
 
@@ -27,7 +27,8 @@ def positions(draft: Draft) -> None:
         return
     there = {p.symbol: p for p in draft.snapshot.positions if not _dust(draft, p)}
     for symbol in sorted(there.keys() | draft.positions.keys()):
-        _explained(draft, symbol, there.get(symbol))
+        if not _explained(draft, symbol, there.get(symbol)):
+            continue
         _one_position(draft, symbol, draft.positions.get(symbol), there.get(symbol))
         _shared(draft, symbol, there.get(symbol))
     for row, known, why in draft.lapsed:
@@ -50,15 +51,16 @@ def _dust(draft: Draft, there: Position) -> bool:
 # What explains a difference
 
 
-def _explained(draft: Draft, symbol: str, there: Position | None) -> None:
+def _explained(draft: Draft, symbol: str, there: Position | None) -> bool:
     """Attribute a difference to an order that was sent and could not be found (P1).
 
     The order stays unresolved. What it filled is known, so that hearing of it later cannot count
-    the same quantity twice.
+    the same quantity twice. False: an exit would explain it, and that has to last.
     """
-    difference = signed(there) - signed(draft.positions.get(symbol))
+    believed = draft.positions.get(symbol)
+    difference = signed(there) - signed(believed)
     if difference == ZERO or symbol in draft.unsettled:
-        return
+        return True
     side = Side.BUY if difference > ZERO else Side.SELL
     for known in draft.belief.orders:
         order = draft.orders[known.client_id]
@@ -77,15 +79,55 @@ def _explained(draft: Draft, symbol: str, there: Position | None) -> None:
                 updated_ms=max(order.updated_ms, order.created_ms),
             )
             row = "S15" if order.reduce_only else "P1"
+            if order.reduce_only and believed and not _less(draft, row, believed, there):
+                draft.unsettled.add(symbol)
+                return False
             draft.advance(row, order, news, f"the position moved by {difference}, as it would")
-            return
+            return True
+    return True
+
+
+def _less(draft: Draft, row: str, believed: Position, there: Position | None) -> bool:
+    """Whether a position may be believed to be less, gone or turned round.
+
+    What was booked before has moved the position already and explains nothing new.
+    """
+    change = signed(there) - signed(believed)
+    new = _new_trades(draft, believed)
+    traded = sum((fill.quantity * fill.side.sign for fill in new), ZERO)
+    if abs(traded - change) <= draft.policy.tolerance(believed.symbol):
+        return True
+    why = f"{signed(believed)} became {signed(there)}, and no new trades add up to it"
+    return draft.lasts(row, believed.symbol, why, LESS_FOR_MS)
+
+
+def _new_trades(draft: Draft, believed: Position) -> list[Fill]:
+    """Trades of others that were not booked when the difference was first seen."""
+    symbol, booked = believed.symbol, draft.belief.trades
+    asked = [
+        q for q in draft.belief.questions if (q.symbol, q.believed) == (symbol, signed(believed))
+    ]
+    seen_then = {trade_id for question in asked for trade_id in question.trades}
+    return [
+        fill
+        for fill in unknown_trades(draft, symbol, believed.entry_ms)
+        if (symbol, fill.trade_id) not in booked or fill.trade_id in seen_then
+    ]
+
+
+def _question(
+    draft: Draft, symbol: str, believed: Position | None, there: Position | None
+) -> Question:
+    new = _new_trades(draft, believed) if believed else []
+    trades = frozenset(fill.trade_id for fill in new)
+    return Question(symbol, signed(believed), signed(there), trades)
 
 
 def _confirmed(
     draft: Draft, row: str, symbol: str, believed: Position | None, there: Position | None
 ) -> bool:
     """Whether a second reading showed the same; it also finds out who traded meanwhile."""
-    if draft.confirmed(row, symbol, signed(believed), signed(there)):
+    if draft.confirmed(row, _question(draft, symbol, believed, there)):
         return True
     ask_who_traded(draft, symbol, _since(draft, believed))
     return False
@@ -154,10 +196,8 @@ def _resized(draft: Draft, believed: Position, there: Position) -> None:
         draft.save("P15", resized, "deleveraged by the venue")
         _liquidated(draft, believed, there)
         return
-    if row == "P8" and not unknown_trades(draft, symbol, believed.entry_ms):
-        why = f"{signed(believed)} became {signed(there)}, and no trade explains it"
-        if not draft.lasts("P8", symbol, why, LESS_FOR_MS):
-            return  # the stop for the whole stays, or is placed
+    if row == "P8" and not _less(draft, row, believed, there):
+        return  # the stop for the whole stays, or is placed
     draft.save(row, resized, "the venue's quantity and entry price")
     by_hand(draft, row, believed, there)
 
@@ -212,6 +252,9 @@ def _turned(draft: Draft, believed: Position, there: Position) -> None:
     symbol = there.symbol
     if not _confirmed(draft, "P9", symbol, believed, there):
         return
+    if not _less(draft, "P9", believed, there):
+        draft.unsettled.add(symbol)
+        return
     # Two fills: the old position was left, another one was opened.
     draft.forget("P9", symbol, _exit_price(draft, believed), "the position turned round")
     draft.save("P9", _external(draft, there), f"{signed(believed)} became {signed(there)}")
@@ -235,6 +278,9 @@ def _gone(draft: Draft, believed: Position) -> None:
             draft, "P4", symbol, believed, None
         ):
             return  # whose trades?
+        if not _less(draft, "P4", believed, None):
+            draft.unsettled.add(symbol)
+            return
         if _forced(draft, symbol, believed) and draft.heeds("P15"):
             draft.forget("P15", symbol, price, "closed by the venue itself")
             _liquidated(draft, believed, None)
@@ -245,7 +291,7 @@ def _gone(draft: Draft, believed: Position) -> None:
     if not _confirmed(draft, "P5", symbol, believed, None):
         return
     if draft.belief.fills_since_ms > believed.entry_ms:
-        draft.ask(Question(symbol, signed(believed), ZERO))
+        draft.ask(_question(draft, symbol, believed, None))
         return
     why = f"{signed(believed)} is gone and no trade explains it"
     if not draft.lasts("P5", symbol, why, LESS_FOR_MS):

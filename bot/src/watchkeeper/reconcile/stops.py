@@ -69,7 +69,7 @@ def _stray_stop(draft: Draft, stop: Order) -> None:
         return
     if position is None:
         row = "S16" if _left(draft, stop.symbol) else "S12"
-        if row == "S16" or _outlived(draft, stop):
+        if _outlived(draft, stop):
             why = "no position is left for it to protect"
             draft.do(CancelOrder(row=row, order=stop, why=why))
     elif not protects(stop, position):
