@@ -90,6 +90,7 @@ def test_what_holds_back_every_entry(changes: dict[str, Any], reason: str) -> No
         ({}, {"stop_price": Decimal(120), "side": Side.SELL}, {}, "20 % or more from"),
         ({}, {"stop_price": Decimal("99.5")}, {"mark": Decimal(99)}, "would fire at once"),
         ({}, {}, {"venue_ms": NOW_MS - 60_001}, "T17"),
+        ({}, {}, {"venue_ms": NOW_MS + 60_001}, "from the future"),
         ({"positions": [held(1)]}, {}, {}, "a position in BTC/USDT:USDT is open"),
         ({"live_orders": [order(state=OrderState.UNKNOWN)]}, {}, {}, "in flight"),
         ({"live_orders": [order("wkX-alpha-1-2")]}, {}, {}, "a close for"),

@@ -168,6 +168,7 @@ def test_dust_is_named_and_not_counted() -> None:
     assert refused.flat
     grown = msgspec.structs.replace(position(2), mark_price=Decimal(100))
     assert decide(seen((grown,)), rules=RULES, refused={BTC: "-4164"}).closes
+    assert decide(seen((position(10),)), rules={}, refused={BTC: "-4164"}).closes
 
 
 def test_quantities_are_what_the_venue_takes() -> None:

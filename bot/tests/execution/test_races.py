@@ -672,3 +672,61 @@ async def test_a_plan_that_does_not_help_is_not_repeated_at_once(desk: Desk) -> 
     await desk.executor.reconciler.reconcile()
     assert desk.venue.snapshots - before <= 4
     assert not desk.executor.status.reconciled
+
+
+@pytest.mark.parametrize("kind", [OrderKind.STOP, OrderKind.EXIT])
+async def test_a_key_that_may_not_protect_halts(desk: Desk, kind: OrderKind) -> None:
+    """A5: trading was taken from the key, and reading it goes on."""
+    await desk.start()
+
+    async def refuse(order: Order) -> None:
+        if order.kind is kind:
+            raise KeyProblem("-2015 permissions", code="-2015")
+
+    desk.venue.before_create = refuse
+    desk.intend()
+    await desk.settle()
+    if kind is OrderKind.EXIT:
+        desk.intend(Side.SELL, action="exit")
+        await desk.settle()
+    assert any("-2015" in why for why in desk.halts)
+    assert "venue-key-problem" in desk.alerts
+
+
+async def test_stops_that_the_venue_drops_are_not_sent_without_end(desk: Desk) -> None:
+    """T8: accepted, and ended a moment later. Each one's news must not bring the next one."""
+    await desk.start()
+
+    async def drop(order: Order) -> None:
+        if order.kind is OrderKind.STOP:
+            ended = msgspec.structs.replace(
+                desk.venue.orders[order.client_id], state=OrderState.EXPIRED
+            )
+            desk.venue.orders[order.client_id] = ended
+            asyncio.get_running_loop().call_later(0.005, desk.executor._book, ended)
+
+    desk.venue.after_create = drop
+    desk.intend()
+    await asyncio.sleep(0.5)
+    await desk.settle()
+    assert len([o for o in desk.venue.sent if o.kind is OrderKind.STOP]) == 2
+    assert desk.alerts == ["order-rejected"]
+    assert not desk.executor.status.reconciled
+    assert desk.executor.reconciler._wake.is_set()  # the next one is a pass's
+
+
+async def test_a_stop_whose_answer_is_lost_while_draining_goes_again(desk: Desk) -> None:
+    await desk.start()
+    sent: list[str] = []
+
+    async def lose_the_first(order: Order) -> None:
+        if order.kind is OrderKind.STOP:
+            sent.append(order.client_id)
+            if len(sent) == 1:
+                await asyncio.Event().wait()
+
+    desk.venue.before_create = lose_the_first
+    desk.intend()
+    await eventually_async(lambda: sent)
+    await desk.executor.drain(5)
+    assert [s.quantity for s in desk.stops()] == [Decimal(2)]

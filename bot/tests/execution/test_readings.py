@@ -11,7 +11,7 @@ from bot.tests.execution.desk import CONFIG, Desk, protected
 from bot.tests.reconcile.build import BTC, ETH
 from bot.tests.support.waiting import eventually_async
 
-from watchkeeper.domain.model import Order, OrderKind, OrderState
+from watchkeeper.domain.model import Order, OrderKind, OrderState, Side
 from watchkeeper.execution import reconciler as module
 from watchkeeper.venue.protocol import OutcomeUnknown
 
@@ -204,3 +204,38 @@ async def test_no_entry_after_a_fill_whose_stop_does_not_come_to_rest(desk: Desk
     desk.venue.before_create = None
     await desk.passes()
     assert desk.executor.entries_blocked_by() == []
+
+
+# What no stream told
+
+
+async def test_a_reading_from_before_the_stream_came_up_opens_nothing(desk: Desk) -> None:
+    await desk.start()
+    status = desk.executor.status
+    status.stream_live, status.stream_error = False, "down"
+    answer = asyncio.Event()
+
+    async def slow() -> None:
+        await answer.wait()
+
+    desk.venue.before_snapshot = slow  # it is as of now, and arrives later
+    reading = asyncio.create_task(desk.executor.reconciler.reconcile())
+    await asyncio.sleep(0.01)
+    desk.venue.amounts[BTC] = Decimal(-2)  # nobody tells of it
+    desk.executor._stream_live()
+    answer.set()
+    await reading
+    desk.intend(Side.SELL)
+    await desk.settle()
+    assert desk.venue.entries_sent == []
+    desk.venue.before_snapshot = None
+    await desk.executor.reconciler.reconcile()
+    assert status.reconciled
+
+
+async def test_foreign_orders_outside_a_reading_are_remembered(desk: Desk) -> None:
+    """O7: read with the whole lists, and not to be forgotten by a reading of a few symbols."""
+    await desk.start()
+    desk.executor.status.foreign = frozenset({"SOL/USDT:USDT", BTC})
+    await desk.executor.reconciler.reconcile()
+    assert desk.executor.status.foreign == {"SOL/USDT:USDT"}

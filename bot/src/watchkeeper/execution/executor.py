@@ -80,6 +80,7 @@ INTENT_POLL_S = 0.05
 # An intent that waited on the bus for this start is not refused because the private stream has not
 # had its time to open.
 STREAM_OPENS_S = 3.0
+DROPPED_S = 10.0  # two stops of a symbol that end unfilled within it are answered by passes only
 TRAIL_POLL_S = 0.25
 LEASE_POLL_S = 0.2  # a fraction of lease.pause_max_ms
 CLOCK_POLL_S = 5.0  # against the venue's clock; sooner when a tick seems to come from the future
@@ -144,6 +145,7 @@ class Executor:
         self._work = Work(self._work_failed)
         self._to_protect: set[str] = set()
         self._entries_from_ms = 0
+        self._dropped_at: dict[str, float] = {}  # by symbol, when a stop was dropped last
         self._followed: set[str] = set()  # orders that are asked for until they end
         self.queue_error = ""  # why no intents can be read
         self._draining = False
@@ -155,6 +157,7 @@ class Executor:
             alarm,
             fence=self._fence,
             sent=self._count_sent,
+            key_refused=self._key_refused,
             underwater_pct=config.protection.underwater_pct,
         )
         self.reconciler = Reconciler(
@@ -259,10 +262,12 @@ class Executor:
         """Let orders in flight and stops being moved finish; an order without an answer by then
         is parked in the journal as it stands."""
         self._draining = True
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
-        await self._work.drain(timeout_s)
+        try:
+            await self._work.drain(timeout_s)  # with the lease: what is in flight may go again
+        finally:
+            if self._renewing is not None:
+                self._renewing.cancel()
+                await asyncio.gather(self._renewing, return_exceptions=True)
 
     # Lease
 
@@ -382,8 +387,9 @@ class Executor:
         self._log.info("private_stream_live")
         if not self.status.stream_live:
             self.status.stream_live, self.status.stream_error = True, ""
-            self.status.reconciled = False  # what it did not tell must be read first (promise 6)
-        self.reconciler.request()
+            self.reconciler.stream_opened()
+        else:
+            self.reconciler.request()
 
     def _book(self, news: Order, fill: Fill | None = None) -> None:
         """Book what was heard of an order, at once, and see to the protection of what it filled."""
@@ -410,7 +416,29 @@ class Executor:
         if filled and self._journal.position(merged.symbol) is None:
             self.reconciler.request(urgent=True)  # flat is what the venue says is flat
         elif filled or (merged.kind is OrderKind.STOP and merged.state is not known.state):
+            if _dropped(merged) and self._dropped_again(merged):
+                return
             self._protect_soon(merged.symbol)
+
+    def _dropped_again(self, stop: Order) -> bool:
+        """Whether the venue has dropped two stops of the symbol in short order. The next one is
+        left to the passes, whose pace is limited: else each would be answered by another."""
+        now = asyncio.get_running_loop().time()
+        before = self._dropped_at.get(stop.symbol)
+        self._dropped_at[stop.symbol] = now
+        if before is None or now - before > DROPPED_S:
+            return False
+        self.status.reconciled = False
+        self.reconciler.request(urgent=True)
+        self._alarm(
+            "order-rejected",
+            f"the venue drops the stops of {stop.symbol} as soon as it has accepted them: "
+            f"{stop.state.value} {stop.reject_reason}".rstrip(),
+            severity="page",
+            symbol=stop.symbol,
+            order=stop.client_id,
+        )
+        return True
 
     def _publish_fill(self, fill: Fill) -> None:
         try:
@@ -731,15 +759,19 @@ class Executor:
         self._log.warning("entry_refused", client_id=order.client_id, error=str(error))
         fields = {"client_id": order.client_id, "code": error.code}
         if isinstance(error, KeyProblem):
-            self._decide("A5", order.client_id, "Halt", why=str(error), code=error.code)
-            self._surroundings.halt(f"the key is refused: {error}")
-            self._alarm("venue-key-problem", str(error), **fields)
+            self._key_refused(order, error)
         elif isinstance(error, OrderRejected):
             self._alarm(
                 "order-rejected", f"the venue refused an entry in {order.symbol}: {error}", **fields
             )
         elif isinstance(error, ClockOff):
             self.reconciler.request()  # which measures the clock
+
+    def _key_refused(self, order: Order, error: KeyProblem) -> None:
+        """The key may read and not trade: whatever is sent next will be refused, too (A5)."""
+        self._decide("A5", order.client_id, "Halt", why=str(error), code=error.code)
+        self._surroundings.halt(f"the key is refused: {error}")
+        self._alarm("venue-key-problem", str(error), symbol=order.symbol, order=order.client_id)
 
     def _entry_unknown(self, order: Order, error: VenueError) -> None:
         """Neither sent again nor taken for rejected (O2, O3)."""
@@ -834,7 +866,7 @@ class Executor:
                 self.reconciler.request(urgent=True)
 
     def _fresh(self, tick: Tick) -> bool:
-        return self._venue.now_ms() - tick.venue_ms <= self._config.data.max_age_ms
+        return abs(self._venue.now_ms() - tick.venue_ms) <= self._config.data.max_age_ms
 
     # Reporting
 
@@ -877,6 +909,12 @@ class Executor:
             return self._bus.depth(INTENTS, CONSUMER)
         except BusError:
             return -1  # unknown, which is not empty
+
+
+def _dropped(order: Order) -> bool:
+    """Whether the venue ended a resting stop without anybody asking for it (T8)."""
+    ended = order.state in (OrderState.EXPIRED, OrderState.REJECTED)
+    return order.kind is OrderKind.STOP and ended and order.filled == ZERO
 
 
 def _revived(known: Order, news: Order) -> bool:

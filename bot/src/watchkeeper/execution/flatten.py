@@ -40,6 +40,7 @@ RETRY_FIRST_S, RETRY_CAP_S = 0.2, 8.0  # after a round in which something failed
 UNREAD_CAP_S = 15.0  # while nothing can be read: a ban gets longer when it is not respected
 PROOF_MARGIN_MS = 500  # what two clocks may differ by without anybody noticing
 WATCH_S = 1.0  # positions, between flat and proven
+READ_AGAIN_S = 10.0  # orders, too
 _SEQUENCES = 36**8  # of client ids: what eight digits hold
 
 
@@ -102,6 +103,7 @@ class Flattener:
         self._refused: dict[str, str] = {}
         self._failed = 0  # rounds in a row in which something did
         self._silent_until_ms = 0
+        self._read_s = 0.0  # when everything was read last
         self._last_send_ms = 0  # by whomever; 0: nobody is known to have stopped
         self._told: tuple[object, ...] = ()
 
@@ -118,12 +120,13 @@ class Flattener:
 
     async def step(self) -> float:
         """One reading and what follows from it. Returns the seconds until the next."""
-        if not self._last_send_ms:
-            self._sent()
         if not self._connected:
             await self._connect()
+        if not self._last_send_ms:
+            self._sent()
         if await self._stays_flat():
             return self._watch_s()
+        self._read_s = time.monotonic()
         seen = await self._venue.snapshot(protective=True, patience_ms=PATIENCE_MS)
         self.progress.account = seen.account or self.progress.account
         this = decide(seen, rules=self._rules(seen), refused=self._refused)
@@ -143,6 +146,8 @@ class Flattener:
             async with asyncio.timeout(CONNECT_S):
                 await self._venue.connect()
             self._connected = True
+            if self._last_send_ms:  # by a clock that was not measured yet, and could be far ahead
+                self._last_send_ms = self._venue.now_ms()
         except (VenueError, TimeoutError) as error:
             self._trouble("rules and clock of the venue", error, CONNECT_S)
 
@@ -193,8 +198,11 @@ class Flattener:
 
     async def _stays_flat(self) -> bool:
         """A look at positions, at little weight, while no reading could prove anything yet. An
-        order that was signed before everybody was stopped may land meanwhile."""
+        order that was signed before everybody was stopped may land meanwhile, and somebody who
+        could not be stopped may go on: everything is read again now and then."""
         if self.progress.stand is not Stand.FLAT or not self._watch_s():
+            return False
+        if time.monotonic() - self._read_s >= READ_AGAIN_S:
             return False
         exposed = await self._venue.exposure(protective=True)
         return isinstance(exposed.positions, Missing) or not exposed.positions

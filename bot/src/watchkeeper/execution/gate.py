@@ -89,6 +89,8 @@ def for_intent(
         reasons.append(f"no market data for {symbol}")
     elif now.now_ms - tick.venue_ms > config.data.max_age_ms:
         reasons.append(f"market data of {symbol} is {now.now_ms - tick.venue_ms} ms old (T17)")
+    elif tick.venue_ms - now.now_ms > config.data.max_age_ms:
+        reasons.append(f"market data of {symbol} is from the future (T17)")
     if any(p.symbol == symbol for p in now.positions):
         reasons.append(f"a position in {symbol} is open")
     entries = [o for o in now.live_orders if o.kind is not None and o.kind.increases_exposure]

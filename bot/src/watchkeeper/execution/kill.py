@@ -145,8 +145,11 @@ def _below_least(position: Position, known: SymbolRules | None) -> bool:
 
 
 def _worth_an_order(position: Position, known: SymbolRules | None) -> bool:
-    """Whether it is known to be large enough: then a refusal for its size explains nothing."""
-    if known is None or position.mark_price is None:
+    """Whether it is large enough: then a refusal for its size explains nothing. Without the
+    symbol's rules it is taken to be: a refusal was of another quantity, perhaps."""
+    if known is None:
+        return True
+    if position.mark_price is None:
         return False
     return position.quantity * position.mark_price >= known.min_notional
 

@@ -61,9 +61,11 @@ class Status(msgspec.Struct):
 
 class Reading(msgspec.Struct, frozen=True):
     """What the venue said, and the belief it was asked with: its version, the beginning of the
-    window of trades, the questions it is to answer, and the orders it is to find out about."""
+    window of trades, the questions it is to answer, and the orders it is to find out about.
+    ``stream`` counts how often the private stream had come up by then."""
 
     version: int
+    stream: int
     since_ms: int
     questions: frozenset[Question]
     snapshot: Snapshot
@@ -130,6 +132,7 @@ class Reconciler:
         self._judged = judged
         self._on_orders = on_orders
         self._wake = asyncio.Event()
+        self._stream = 0
         self._urgent = False
         self._cut_short = False  # the last reading, for protection's sake
         self._unread_since: float | None = None
@@ -148,7 +151,7 @@ class Reconciler:
         reading, questions = first, frozenset[Question]()
         strangers: tuple[Order, ...] = ()
         done: Plan | None = None
-        passes = 0
+        passes = stream = 0
         for _ in range(MAX_READINGS):
             # What was late a moment ago is not waited for once more before a stop is placed.
             hurried_ms = 0 if passes and self._cut_short else PATIENCE_MS
@@ -159,7 +162,7 @@ class Reconciler:
                 patience_ms=None if patient else hurried_ms,
             )
             result = await self._work.uncancelled(self.judge(reading))
-            reading = None
+            stream, reading = reading.stream, None
             if result is None:
                 continue
             stuck = done is not None and _shape(result) == _shape(done)
@@ -168,7 +171,14 @@ class Reconciler:
             # What did not help a moment ago is tried again later, with growing delay.
             if result.converged or stuck or passes == MAX_PASSES:
                 break
-        self._conclude(done)
+        self._conclude(done, seamless=stream == self._stream)
+
+    def stream_opened(self) -> None:
+        """What the private stream did not tell must be read before an entry goes out (promise 6):
+        by a reading that begins now, not by one that is under way."""
+        self._stream += 1
+        self.status.reconciled = False
+        self.request()
 
     async def read(
         self,
@@ -181,7 +191,7 @@ class Reconciler:
         """What the venue says now, beside what was believed when it was asked. See
         :meth:`Venue.snapshot` for the arguments."""
         since_ms = fills_since_ms(self._journal, self._venue.now_ms(), questions)
-        version = self._journal.version
+        version, stream = self._journal.version, self._stream
         belief = believe(self._journal, since_ms, questions, strangers)
         snapshot = await look(
             self._venue,
@@ -196,7 +206,7 @@ class Reconciler:
             self._on_orders(part)
         if snapshot.symbols is None and len(read) == 2:
             self._whole_at = asyncio.get_running_loop().time()
-        return Reading(version, since_ms, questions, snapshot, strangers)
+        return Reading(version, stream, since_ms, questions, snapshot, strangers)
 
     def _whole_due(self, *, protective: bool) -> bool:
         """Whether it is time to read the orders of symbols that nobody here knows of, too: once an
@@ -277,7 +287,8 @@ class Reconciler:
 
     def _note(self, snapshot: Snapshot, done: Plan) -> None:
         self.status.blocks, self.status.notes = done.blocks, done.notes
-        self.status.foreign = done.foreign
+        unseen = () if snapshot.symbols is None else self.status.foreign - snapshot.symbols
+        self.status.foreign = done.foreign.union(unseen)
         self._cut_short = snapshot.cut_short
         self.balance_known = not isinstance(snapshot.balances, Missing)
         if isinstance(snapshot.positions, Missing) or isinstance(snapshot.stops, Missing):
@@ -286,14 +297,16 @@ class Reconciler:
         covered = protected(snapshot.positions, foreign)
         self.protected_by_others = frozenset(symbol for symbol, safe in covered.items() if safe)
 
-    def _conclude(self, done: Plan | None) -> None:
+    def _conclude(self, done: Plan | None, *, seamless: bool) -> None:
         if done is None:
             self._log.info("readings_out_of_date")
             self.request()
             return
         unread = any(not b.symbol and b.row == "P6" for b in done.blocks)
         self._watch_connection(unread=unread)
-        if done.converged and not unread:
+        if done.converged and not unread and not seamless:
+            self.request()  # the stream has come up since
+        elif done.converged and not unread:
             if not self.status.reconciled:
                 self._log.info("reconciled", epoch=self.status.epoch, rows=done.rows())
             self.status.reconciled = True

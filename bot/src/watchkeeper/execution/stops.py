@@ -24,6 +24,7 @@ from watchkeeper.reconcile.protection import tighter, would_fire
 from watchkeeper.venue.protocol import (
     ClockOff,
     DuplicateClientId,
+    KeyProblem,
     NotFound,
     NotSent,
     OrderRejected,
@@ -53,6 +54,7 @@ class Stops:
         alarm: for people who are asleep.
         fence: raises when the lease is lost; called before anything is sent.
         sent: called with each order that is sent.
+        key_refused: called when the key may not send or cancel it (A5).
         underwater_pct: from this loss on a position is not closed without a person (P16).
     """
 
@@ -65,6 +67,7 @@ class Stops:
         *,
         fence: Callable[[], None],
         sent: Callable[[], None] = lambda: None,
+        key_refused: Callable[[Order, KeyProblem], None] = lambda _order, _error: None,
         underwater_pct: Decimal,
     ) -> None:
         self._journal = journal
@@ -73,6 +76,7 @@ class Stops:
         self._alarm = alarm
         self._fence = fence
         self._sent = sent
+        self._key_refused = key_refused
         self._underwater_pct = underwater_pct
 
     async def place(self, position: Position, stop_price: Decimal, client_id: str = "") -> bool:
@@ -112,6 +116,7 @@ class Stops:
             return False
         except VenueError as error:
             self._log.error("stop_unconfirmed", client_id=order.client_id, error=str(error))
+            self._see(order, error)
             return False
         return self._journal_placed(placed)
 
@@ -150,6 +155,7 @@ class Stops:
                 return False
         except (VenueError, TimeoutError) as error:
             self._log.warning("cancel_unresolved", client_id=order.client_id, error=str(error))
+            self._see(order, error)
             return False
         if isinstance(news, NotFound):
             return False
@@ -187,6 +193,7 @@ class Stops:
             return
         except (VenueError, TimeoutError) as error:
             self._log.error("close_unconfirmed", client_id=order.client_id, error=str(error))
+            self._see(order, error)
             try:
                 done = await self._ask(order)
             except VenueError as problem:
@@ -310,6 +317,10 @@ class Stops:
             )
             return
         await self.close(position, f"its stop {stop_price} was already through the market")
+
+    def _see(self, order: Order, error: Exception) -> None:
+        if isinstance(error, KeyProblem):
+            self._key_refused(order, error)
 
     def _refused(self, order: Order, error: OrderRejected) -> None:
         """From now on it is watched in software, or left: what the policy says (S14)."""

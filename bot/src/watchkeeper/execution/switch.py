@@ -172,6 +172,8 @@ class KillSwitch:
             except OSError as error:
                 # The latch holds back whoever lives, and what lived was killed.
                 self._tell(f"lease not taken: {error.strerror}")
+                if self._unstoppable:
+                    return
                 break
             before = len(self._stopped)
             self._stop_senders()

@@ -19,7 +19,7 @@ from watchkeeper.domain.model import ZERO, Fill, Order, OrderState, Position, Ti
 from watchkeeper.venue import backoff, symbols, wire
 from watchkeeper.venue.breaker import Breakers
 from watchkeeper.venue.clock import RoundTrip, fastest
-from watchkeeper.venue.errors import NO_SUCH_ORDER, Reply, cause_of, classify
+from watchkeeper.venue.errors import NO_SUCH_ORDER, NO_SUCH_SYMBOL, Reply, cause_of, classify
 from watchkeeper.venue.pacing import OrderCounts, Pacer
 from watchkeeper.venue.protocol import (
     ClockOff,
@@ -332,8 +332,15 @@ class BinanceUsdm:
             )
             return wire.read_rows(lambda row: parse(row, names), answer, method)
 
-        asked = (None,) if scope is None else sorted(scope)
-        parts = await _all(*(part(symbol) for symbol in asked))
+        if scope is None:
+            return await part(None)
+        try:
+            parts = await _all(*(part(symbol) for symbol in sorted(scope)))
+        except VenueError as error:
+            if error.code != NO_SUCH_SYMBOL:
+                raise
+            # Delisted since the rules were read (A6): the others' stops must not be missed for it.
+            return await part(None)
         return tuple(order for orders in parts for order in orders)
 
     async def _trades(

@@ -30,6 +30,7 @@ from watchkeeper.venue.protocol import (
 )
 
 NO_SUCH_ORDER = "-2013"
+NO_SUCH_SYMBOL = "-1121"
 
 # How long to keep silent when the answer does not say. The venue counts weight by the minute; a
 # ban starts at two minutes.

@@ -11,6 +11,9 @@ from watchkeeper.domain.model import Tick
 from watchkeeper.venue.session import Broken
 from watchkeeper.venue.wire import decimal
 
+# An event that is so much later than the clock of this host: one of them is wrong, and either way
+# no entry is made on it (T17, A4).
+AHEAD_MS = 60_000
 _NEVER = "watchkeeper"  # no message resolves this; ccxt rejects it when the socket is gone
 
 
@@ -83,7 +86,10 @@ class LatestTicks:
         try:
             symbol = self._symbols.get(message.get("s", ""))
             parts = self._parts.get(symbol or "")
-            if symbol is None or parts is None or not parts.apply(message):
+            if symbol is None or parts is None:
+                return
+            parts.forget_the_future(received_ms)
+            if not parts.apply(message):
                 return
         except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError):
             return
@@ -123,6 +129,15 @@ class _Parts:
         self.ask: Decimal | None = None
         self.mark: Decimal | None = None
         self.last_ms = self.quote_ms = self.mark_ms = 0
+
+    def forget_the_future(self, received_ms: int) -> None:
+        """Let the next message count where what is known claims to be from long after now: one
+        wrong time must not make every true one look old."""
+        latest_ms = received_ms + AHEAD_MS
+        self.last_ms, self.quote_ms, self.mark_ms = (
+            0 if at_ms > latest_ms else at_ms
+            for at_ms in (self.last_ms, self.quote_ms, self.mark_ms)
+        )
 
     def apply(self, message: Any) -> bool:
         """Whether the message brought news. Two sockets may deliver out of order."""
