@@ -207,6 +207,26 @@ async def test_lists_of_a_few_symbols_weigh_little_and_say_of_which_they_are(
     assert isinstance(whole.stops, tuple)
 
 
+async def test_a_symbol_that_was_delisted_since_hides_no_other_ones_stop(
+    paper: PaperVenue, venue: BinanceUsdm
+) -> None:
+    """A6: the rules were read an hour ago, and the venue refuses the name by now."""
+    await venue.create_order(entry())
+    await venue.create_order(stop(49_000))
+    for path in ("/fapi/v1/openOrders", "/fapi/v1/openAlgoOrders"):
+        paper.admin.fault(
+            "respond",
+            match={"path": path, "symbol": "ETHUSDT"},
+            status=400,
+            body={"code": -1121, "msg": "Invalid symbol."},
+            times=None,
+        )
+    seen = await venue.snapshot(of_symbols=[BTC, ETH])
+    assert seen.orders == ()
+    assert isinstance(seen.stops, tuple)
+    assert [s.symbol for s in seen.stops] == [BTC]
+
+
 async def test_triggered_stop_tells_what_it_became(paper: PaperVenue, venue: BinanceUsdm) -> None:
     await venue.create_order(entry())
     order = await venue.create_order(stop(49_000))

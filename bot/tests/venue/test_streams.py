@@ -49,14 +49,15 @@ async def test_four_kinds_make_one_tick(latest: LatestTicks) -> None:
     )
 
 
-async def test_a_time_that_is_far_ahead_does_not_make_all_later_ones_old(
+async def test_a_time_far_ahead_does_not_make_all_later_ones_old(
     latest: LatestTicks,
 ) -> None:
     latest.apply(message("markPriceUpdate", 86_400_000, p="100"), 1_000)
     latest.apply(message("24hrMiniTicker", 1_000, c="100"), 1_000)
     latest.apply(message("markPriceUpdate", 2_000, p="50"), 2_000)
     (tick,) = await take(latest, 1)
-    assert (tick.mark, tick.venue_ms) == (50, 2_000)
+    assert tick.mark == 50
+    assert tick.venue_ms == 2_000
 
 
 async def test_a_quiet_symbol_gets_its_last_price_from_the_mini_ticker(latest: LatestTicks) -> None:
