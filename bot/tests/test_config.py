@@ -126,6 +126,10 @@ def test_symbols_are_listed_once_in_order(tmp_path: Path) -> None:
             "policy.liquidation_distance_pct: must not be negative",
         ),
         (BASE + "[policy]\nrefused = 'exit'\n", "policy.refused: unknown setting"),
+        (
+            BASE + '[policy]\nexternal_positions = "freeze"\n',
+            "policy.external_positions: 'freeze' l",
+        ),
         (BASE + "[protection]\nunderwater_pct = 100\n", "protection.underwater_pct: must be below"),
         (
             BASE + "[data]\nmax_age_ms = 500\n[heartbeat]\ninterval_ms = 1000\n",

@@ -259,6 +259,13 @@ def _check(config: BotConfig, path: Path) -> None:
     for key in ("stop_distance_pct", "trailing_distance_pct"):
         if getattr(config.protection, key) >= config.protection.underwater_pct:
             refuse(f"protection.{key}", "must be below protection.underwater_pct")
+    if config.policy.external_positions == "freeze" and config.risk.on_unprotected == "flatten":
+        refuse(
+            "policy.external_positions",
+            "'freeze' leaves a position of another hand without a stop, and "
+            "risk.on_unprotected = 'flatten' would close all of the account for it; "
+            "set risk.on_unprotected = 'halt'",
+        )
     if config.risk.data_lost_ms < config.data.max_age_ms:
         refuse("risk.data_lost_ms", "must not be below data.max_age_ms, from which nothing opens")
     for key in ("reduce_pct", "liquidation_distance_pct"):

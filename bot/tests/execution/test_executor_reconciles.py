@@ -17,7 +17,7 @@ from watchkeeper.domain.client_id import decode
 from watchkeeper.domain.model import OrderKind
 
 TRAILING = '[protection]\ntrailing_distance_pct = "2"\ntrailing_step_pct = "0.5"\n'
-FREEZE = '[policy]\nexternal_positions = "freeze"\n'
+FREEZE = '[policy]\nexternal_positions = "freeze"\n[risk]\non_unprotected = "halt"\n'
 MAINTENANCE = {"status": 503, "body": {"code": -1016, "msg": "Service shutting down."}}
 
 

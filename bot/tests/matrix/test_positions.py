@@ -43,7 +43,7 @@ def test_a_position_without_an_intent_gets_the_policy_s_stop(case: Case) -> None
 
 @row("P2")
 def test_or_is_left_alone_by_policy(make_case: Cases) -> None:
-    case = make_case('[policy]\nexternal_positions = "freeze"\n')
+    case = make_case('[policy]\nexternal_positions = "freeze"\n[risk]\non_unprotected = "halt"\n')
     case.hand("BUY", "0.05")
     case.run()
     case.wait_blocked("P2")

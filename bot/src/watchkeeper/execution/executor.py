@@ -335,6 +335,10 @@ class Executor:
         with contextlib.suppress(apsw.Error):
             epoch = self.status.epoch
             self._decide(error.row, self.status.account, "Fence", why=str(error), epoch=epoch)
+            if self._lease is not None and self._lease.highest_seen > self._journal.epoch:
+                # Orders of another host tell of it, and the first reading of the next executor may
+                # not ask for their symbols.
+                self._journal.raise_epoch(self._lease.highest_seen)
         self._log.warning("fenced", row=error.row, why=str(error), epoch=self.status.epoch)
 
     def _decide(self, row: str, subject: str, action: str, **saw: object) -> None:
