@@ -305,7 +305,8 @@ def load_secrets(path: Path, *required: str) -> dict[str, str]:
         status = path.stat()
         text = path.read_text()
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        mend = "; run it as root (sudo)" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}{mend}") from error
     except UnicodeDecodeError:  # its message would quote the content
         raise ConfigError(f"{path}: not UTF-8 text") from None
     if stat.S_IMODE(status.st_mode) & 0o077:

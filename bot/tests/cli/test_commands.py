@@ -21,6 +21,8 @@ from watchkeeper.bus.protocol import COMMANDS
 from watchkeeper.bus.sqlite import open_bus
 from watchkeeper.cli.doctor import judge_key
 from watchkeeper.config import BotConfig, PolicyConfig
+from watchkeeper.domain.model import Standing
+from watchkeeper.journal.store import Journal
 from watchkeeper.venue.protocol import KeyPermissions
 from watchkeeper.watch.clock import now_ms
 from watchkeeper.watch.heartbeat import State
@@ -437,14 +439,17 @@ def test_kill_halts_before_it_knows_anything(cli: Cli, bot_tree: BotTree) -> Non
     assert "alpha  halted" in cli.out
 
 
-def test_kill_wants_one_bot_or_all(cli: Cli, bot_tree: BotTree) -> None:
+def test_kill_wants_one_bot_or_all(
+    cli: Cli, bot_tree: BotTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
     beta = BotTree(bot_tree.paths.root, "beta")
     beta.write_config(STRATEGY)
     assert cli("kill", "--halt-only") == 2
     assert "name one" in cli.err
     assert cli("kill", "--all", "--bot", "beta") == 2
     assert is_halted(bot_tree.paths) is None
-    assert cli("kill", "--all", "--halt-only") == 0
+    monkeypatch.setenv("WATCHKEEPER_BOT", "alpha")
+    assert cli("kill", "--all", "--halt-only") == 0, "all, whatever a shell's profile says"
     assert is_halted(bot_tree.paths)
     assert is_halted(beta.paths)
 
@@ -469,6 +474,17 @@ def test_reconcile_asks_the_executor(cli: Cli, bot_tree: BotTree) -> None:
 
 def test_reconcile_frees_a_symbol(cli: Cli, bot_tree: BotTree) -> None:
     open_bus(bot_tree.paths.bus).close()
+    assert cli("reconcile", "--unblock", "BTC/USDT:USDT") == 2
+    assert "run it as root" in cli.err
+    journal = Journal(bot_tree.paths.journal, bot="alpha")
+    assert cli("reconcile", "--unblock", "BTC/USDT:USDT") == 2
+    assert "not blocked" in cli.err
+    journal.stand(Standing("P15", "BTC/USDT:USDT", 1, "liquidated"))
+    journal.close()
+    assert cli("reconcile", "--unblock", "NONSENSE") == 2
+    assert "blocked are: BTC/USDT:USDT" in cli.err
+    assert cli("reconcile", "--unblock", "BTC/USDT:USDT", "--dry-run") == 2
+    assert "leave one of them out" in cli.err
     assert cli("reconcile", "--unblock", "BTC/USDT:USDT") == 0
     assert "free BTC/USDT:USDT" in cli.out
     bus = open_bus(bot_tree.paths.bus)

@@ -6,7 +6,7 @@ import sys
 
 import msgspec
 
-from watchkeeper.cli.common import WRONG, choose, fail
+from watchkeeper.cli.common import WARNING, WRONG, choose
 from watchkeeper.config import ConfigError
 from watchkeeper.watch.checks import Severity, lines, recall, remember, run_checks, surroundings
 from watchkeeper.watch.overview import look
@@ -23,7 +23,8 @@ def main(bot: str | None, *, as_json: bool, keep: bool = False) -> int:
     try:
         around = surroundings(paths, look(paths, with_units=False), by_hand=not keep)
     except ConfigError as error:
-        fail(str(error))
+        print(f"watchkeeper: {error}", file=sys.stderr)
+        return WARNING  # not made: that is no verdict
     verdict = run_checks(around, before)
     if keep:
         try:

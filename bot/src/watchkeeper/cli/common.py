@@ -47,10 +47,22 @@ def choose(bot: str | None) -> Paths:
 
 def choose_all(bot: str | None) -> list[Paths]:
     """The bot that was named, or all of them."""
-    bots = find_bots(root())
-    if bot or os.environ.get("WATCHKEEPER_BOT") or len(bots) < 2:
+    if bot or os.environ.get("WATCHKEEPER_BOT"):
         return [choose(bot)]
-    return [_readable(Paths(name, root())) for name in bots]
+    return every_bot()
+
+
+def every_bot() -> list[Paths]:
+    """All of them, whatever the environment names."""
+    bots = find_bots(root())
+    return [_readable(Paths(name, root())) for name in bots] if bots else [choose(None)]
+
+
+def named_or_all(bot: str | None, *, everyone: bool) -> list[Paths]:
+    """Of a command that does nothing to all bots unless it is told so."""
+    if everyone and bot and bot != os.environ.get("WATCHKEEPER_BOT"):
+        fail("--bot and --all: name one bot, or mean all of them")
+    return every_bot() if everyone else [choose(bot)]
 
 
 def _readable(paths: Paths) -> Paths:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import apsw
 import msgspec
 
-from watchkeeper.cli.common import OK, WARNING, choose, fail
+from watchkeeper.cli.common import OK, WARNING, choose, fail, refuse_foreign
 from watchkeeper.domain.model import Fill, Order, Position
 from watchkeeper.execution.seen import Record, read_seen
 from watchkeeper.journal.reader import Decision, JournalReader, read_journal
@@ -37,6 +37,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 def main(bot: str | None, subject: str, *, as_json: bool) -> int:
     """Print the story."""
     paths = choose(bot)
+    refuse_foreign(paths)
+    if not paths.journal.exists():
+        fail(f"{paths.journal}: there is no journal yet, the bot never ran")
     try:
         journal = read_journal(paths.journal)
     except DatabaseError as error:

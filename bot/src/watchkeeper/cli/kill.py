@@ -13,7 +13,7 @@ from functools import partial
 
 import msgspec
 
-from watchkeeper.cli.common import OK, WARNING, choose, choose_all, fail
+from watchkeeper.cli.common import OK, WARNING, fail, named_or_all
 from watchkeeper.execution.flatten import Stand
 from watchkeeper.execution.switch import HALTED, KillSwitch, Receipt, read_receipt, write_receipt
 from watchkeeper.paths import Paths
@@ -40,7 +40,7 @@ def main(
             print(f"{time.monotonic() - began:7.2f} s  {name}  {text}", file=sys.stderr, flush=True)
 
     log_to_stderr()
-    chosen = _chosen(bot, everyone=everyone)
+    chosen = named_or_all(bot, everyone=everyone)
     ours = [paths for paths in chosen if not _foreign(paths)]
     # The latches of all bots, before anything that takes time.
     problems = {paths.bot: _latch(paths, reason, by, flatten=not halt_only) for paths in ours}
@@ -74,16 +74,10 @@ def main(
 
 def show_receipts(bot: str | None, *, everyone: bool, as_json: bool) -> int:
     """What the last pull has come to, as it stands now."""
-    chosen = _chosen(bot, everyone=everyone)
+    chosen = named_or_all(bot, everyone=everyone)
     receipts = [_not_ours(paths) if _foreign(paths) else read_receipt(paths) for paths in chosen]
     _show(receipts, as_json=as_json)
     return OK if all(receipt.done for receipt in receipts) else WARNING
-
-
-def _chosen(bot: str | None, *, everyone: bool) -> list[Paths]:
-    if everyone and bot:
-        fail("--bot and --all: name one bot, or mean all of them")
-    return choose_all(None) if everyone else [choose(bot)]
 
 
 def _show(receipts: Sequence[Receipt], *, as_json: bool) -> None:
@@ -124,7 +118,9 @@ def _handed_over(paths: Paths, problem: str) -> Receipt:
         stand=Stand.UNKNOWN,
         at_ms=now_ms(),
         latched=not problem,
-        remaining=(f"kill@{paths.bot}.service goes on: watchkeeper kill --receipt",),
+        remaining=(
+            f"kill@{paths.bot}.service goes on: watchkeeper kill --receipt --bot {paths.bot}",
+        ),
     )
     write_receipt(paths, receipt)
     return receipt

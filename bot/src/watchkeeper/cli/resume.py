@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 
-from watchkeeper.cli.common import OK, WARNING, choose, choose_all, fail
+from watchkeeper.cli.common import OK, WARNING, fail, named_or_all
 from watchkeeper.config import ConfigError
 from watchkeeper.journal.sqlite import DatabaseError
 from watchkeeper.paths import Paths
@@ -20,11 +20,9 @@ READ_AGAIN_S = 2.0
 
 def main(bot: str | None, *, everyone: bool, by: str, reason: str, yes: bool, force: bool) -> int:
     """One bot, or all; the worst of their exit statuses."""
-    if everyone and bot:
-        fail("--bot and --all: name one bot, or mean all of them")
+    chosen = named_or_all(bot, everyone=everyone)
     if not reason.strip():
         fail("--reason: say why it may trade again; it is kept in the latch")
-    chosen = choose_all(None) if everyone else [choose(bot)]
     return max(_resume(paths, by=by, reason=reason, yes=yes, force=force) for paths in chosen)
 
 
@@ -37,12 +35,11 @@ def _resume(paths: Paths, *, by: str, reason: str, yes: bool, force: bool) -> in
     print(f"{paths.bot} is halted: {latch.reason}" + (f" (by {latch.by})" if latch.by else ""))
     if not force:
         if latch.flatten:
-            print("It was to be flattened, and that is not proven done: watchkeeper kill")
+            again = f"watchkeeper kill --bot {paths.bot}"
+            print(f"It was to be flattened, and that is not proven done: {again}")
             return WARNING
         if trouble := _trouble(paths):
-            print(
-                "\n".join([*trouble, "Stays halted. A bot that runs, halted, mends this itself."])
-            )
+            print("\n".join([*trouble, "Stays halted."]))
             return WARNING
     if not yes:
         if not sys.stdin.isatty():
@@ -78,4 +75,5 @@ def _trouble(paths: Paths) -> list[str]:
         if plan.converged and all(block.symbol or block.row == "O23" for block in plan.blocks):
             return []
         found = ["Belief and venue do not agree:", *(f"  {line}" for line in as_lines(plan))]
+        found += ["A bot that runs, halted, mends this itself."]
     return found

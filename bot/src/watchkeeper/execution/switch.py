@@ -37,6 +37,7 @@ REQUEST_TIMEOUT_MS = 4000  # at most: who hangs is asked again
 LOCK_POLL_S = 0.02
 LOCK_PATIENCE_S = 2.0  # before somebody else's hold on the account is told of
 RETRY_S = 2.0  # after a mistake in settings or secrets, or of this program
+TOLD_AGAIN_S = 30.0
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +91,8 @@ class KillSwitch:
         self._unstoppable: tuple[int, ...] = ()
         self._lease_problem = ""
         self._lease_settled = False
-        self._settings_problem = ""
+        self._settings_problem = self._told = ""
+        self._told_s = 0.0
         self._venue_id = ""
         self._flattener: Flattener | None = None
         self._flat_s: float | None = None
@@ -107,10 +109,20 @@ class KillSwitch:
                 self._settings_problem = str(error)
             except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the trying
                 self._settings_problem = f"{type(error).__name__}: {error}"
-            self._tell(self._settings_problem)
+            self._tell_trouble()
             self._write()
             await asyncio.sleep(RETRY_S)
         return self.receipt()
+
+    def _tell_trouble(self) -> None:
+        """What keeps it from flattening: at once, and every half minute while it lasts."""
+        now_s = time.monotonic()
+        if self._settings_problem != self._told or now_s - self._told_s >= TOLD_AGAIN_S:
+            self._told, self._told_s = self._settings_problem, now_s
+            self._tell(
+                f"NOT flattening: {self._settings_problem}; trying on, or close everything at the "
+                "venue by hand"
+            )
 
     async def _once(self) -> None:
         config = kill_settings(self._paths)

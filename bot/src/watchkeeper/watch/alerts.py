@@ -1,4 +1,4 @@
-"""The closed list of alerts. Each has its runbook page ``docs/runbooks/<id>.md``."""
+"""The closed list of alerts. Each that is raised has its runbook page ``docs/runbooks/<id>.md``."""
 
 from __future__ import annotations
 
