@@ -428,6 +428,18 @@ class TestProduction:
         assert "vault.yml is not encrypted" in message
         assert "ansible-vault encrypt" in message
 
+    @pytest.mark.parametrize("place", ["group_vars/all/main.yml", "host_vars/bot-1.yml"])
+    def test_a_key_that_can_be_read_elsewhere_is_refused(self, inventory: Path, place: str) -> None:
+        bots = [{"name": "alpha", "secrets": {"api_key": "k1-seen", "api_secret": "", "more": 7}}]
+        (inventory / "host_vars").mkdir()
+        (inventory / place).write_text("limit: 5\n")
+        assert self.complaint(inventory, bots=bots) is None
+        (inventory / place).write_text("bots: [{secrets: {api_key: k1-seen}}]\n")
+        message = self.complaint(inventory, bots=bots)
+        assert message is not None, "it was let through"
+        assert f"{place} holds a key of a bot and is not encrypted" in message
+        assert "k1-seen" not in message
+
 
 # Already built: nothing to do for the role that would build it.
 WHEEL: dict[str, Any] = {"bot_release_wheel": {}}
