@@ -144,6 +144,7 @@ class Desk:
             surroundings=Surroundings(
                 halted=lambda: "; ".join(self.halts) or None,
                 halt=self.halts.append,
+                stuck=lambda: self.halts.append("stuck"),
                 clock_synchronised=lambda: True,
             ),
             log=SILENT,

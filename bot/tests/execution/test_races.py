@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from decimal import Decimal
 from pathlib import Path
 
@@ -730,3 +731,36 @@ async def test_a_stop_whose_answer_is_lost_while_draining_goes_again(desk: Desk)
     await eventually_async(lambda: sent)
     await desk.executor.drain(5)
     assert [s.quantity for s in desk.stops()] == [Decimal(2)]
+
+
+async def test_who_has_lost_the_lease_and_does_not_end_is_ended(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would keep the lock from the spare, and protect nothing."""
+    monkeypatch.setattr(module, "ENDS_S", 0.05)
+    deaf = asyncio.Event()
+
+    async def does_not_end() -> None:
+        while not deaf.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await deaf.wait()
+
+    monkeypatch.setattr(desk.executor, "_trail", does_not_end)
+    monkeypatch.setattr(desk.executor, "_follow_events", asyncio.Event().wait)
+    await desk.start()
+    running = asyncio.create_task(desk.executor.run())
+    await asyncio.sleep(0.01)
+    desk.executor._lost(LockLost("somebody has taken it"))
+    await eventually_async(lambda: desk.halts == ["stuck"])
+    deaf.set()
+    with pytest.raises(LockLost):
+        await running
+
+
+async def test_who_ends_in_time_is_left_alone(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ENDS_S", 0.05)
+    await desk.start()
+    desk.executor._lost(LockLost("somebody has taken it"))
+    await desk.executor.drain(1)
+    await asyncio.sleep(0.1)
+    assert desk.halts == []

@@ -162,7 +162,7 @@ def test_sigusr1_prints_the_stacks_of_a_program_that_hangs(bot_tree: BotTree) ->
     process.send_signal(signal.SIGUSR1)
     assert bot_tree.stop(process) == 0
     assert process.stdout is not None
-    assert b"_run_once" in process.stdout.read()
+    assert b"run_forever" in process.stdout.read()
 
 
 def test_an_unwritable_log_folder_does_not_stop_a_program(bot_tree: BotTree) -> None:

@@ -113,8 +113,18 @@ def test_the_lease_is_held_by_who_took_it(other: Beat) -> None:
 def test_a_heartbeat_that_stands_still_holds_no_lease() -> None:
     signs = hear_executors(Signs.good(0), [beat()], 50, window_ms=WINDOW_MS)
     assert hear_executors(signs, [beat()], 60, window_ms=WINDOW_MS).lease_ms == 50
-    later = beat(written_ms=2000)
+    later = beat(sequence=2, written_ms=2000)
     assert hear_executors(signs, [later], 60, window_ms=WINDOW_MS).lease_ms == 60
+
+
+def test_a_clock_that_was_set_back_takes_no_lease_away() -> None:
+    dead = beat("executor2", pid=6, written_ms=3_600_000, progress={"epoch": 4})
+    signs = hear_executors(Signs.good(0), [dead, beat()], 50, window_ms=WINDOW_MS)
+    for at_ms in range(60, 100):
+        alive = beat(sequence=at_ms, written_ms=at_ms, progress={"epoch": 6})
+        signs = hear_executors(signs, [dead, alive], at_ms, window_ms=WINDOW_MS)
+        assert signs.lease_ms == at_ms
+    assert signs.errors == ()
 
 
 def errors(signs: Signs, at_ms: int, **fields: Any) -> Signs:
@@ -124,7 +134,7 @@ def errors(signs: Signs, at_ms: int, **fields: Any) -> Signs:
 def test_failed_order_calls_and_restarts_are_counted_within_a_window() -> None:
     signs = errors(Signs.good(0), 0, progress={"epoch": 5, "order_errors": 9})
     assert signs.errors == (), "what was before is not counted"
-    signs = errors(signs, 10, progress={"epoch": 5, "order_errors": 11})
+    signs = errors(signs, 10, sequence=2, progress={"epoch": 5, "order_errors": 11})
     assert (len(signs.errors), told(signs, 10)) == (2, [])
     signs = errors(signs, 20, pid=8)
     assert told(signs, 20) == [(AlertId.BOT_ERROR_RATE, "flatten")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import Any
 
@@ -11,6 +12,8 @@ from watchkeeper.files import write_atomically
 from watchkeeper.paths import Paths
 from watchkeeper.watch.clock import now_ms
 from watchkeeper.watch.heartbeat import PROGRAMS, Beat, State
+
+_numbers = itertools.count(1)
 
 
 def write_beat(
@@ -30,7 +33,7 @@ def write_beat(
         slot="blue",
         pid=os.getpid(),
         state=state,
-        sequence=1,
+        sequence=next(_numbers),
         written_ms=at_ms - age_ms,
         started_ms=at_ms - up_ms,
         progress=progress,

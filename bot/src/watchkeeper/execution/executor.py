@@ -80,6 +80,7 @@ INTENT_POLL_S = 0.05
 # An intent that waited on the bus for this start is not refused because the private stream has not
 # had its time to open.
 STREAM_OPENS_S = 3.0
+ENDS_S = 10.0  # everything, after the lease was lost
 DROPPED_S = 10.0  # two stops of a symbol that end unfilled within it are answered by passes only
 TRAIL_POLL_S = 0.25
 LEASE_POLL_S = 0.2  # a fraction of lease.pause_max_ms
@@ -106,6 +107,7 @@ class Surroundings(msgspec.Struct, frozen=True):
 
     halted: Callable[[], str | None]
     halt: Callable[[str], None]
+    stuck: Callable[[], None]  # the lease is lost, and something does not end
     clock_synchronised: Callable[[], bool]
 
 
@@ -139,6 +141,7 @@ class Executor:
         self._lease: Lease | None = None
         self._lease_lost: asyncio.Future[LeaseLost] = asyncio.Future()
         self._renewing: asyncio.Task[None] | None = None
+        self._overdue: asyncio.TimerHandle | None = None
         self._leased_ms = 0
         self._protection = asyncio.Lock()
         self._journal_failed: asyncio.Future[apsw.Error] = asyncio.Future()
@@ -268,6 +271,8 @@ class Executor:
             if self._renewing is not None:
                 self._renewing.cancel()
                 await asyncio.gather(self._renewing, return_exceptions=True)
+            if self._overdue is not None:
+                self._overdue.cancel()
 
     # Lease
 
@@ -286,6 +291,9 @@ class Executor:
     def _lost(self, error: LeaseLost) -> None:
         if not self._lease_lost.done():
             self._lease_lost.set_result(error)
+            # Whoever has lost the lease sends nothing, and keeps it from the spare until it ends.
+            loop = asyncio.get_running_loop()
+            self._overdue = loop.call_later(ENDS_S, self._surroundings.stuck)
 
     async def _renew(self) -> None:
         """From before the first order to the end, also while the first reading is slow."""

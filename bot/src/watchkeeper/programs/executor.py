@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import random
 import time
 from typing import Any
@@ -306,6 +307,7 @@ class _Trader:
             surroundings=Surroundings(
                 halted=lambda: is_halted(context.paths),
                 halt=self._halt,
+                stuck=self._stuck,
                 clock_synchronised=lambda: host_clock_synchronised(context.paths.clock, now_ms()),
             ),
             log=context.log,
@@ -353,6 +355,13 @@ class _Trader:
             self._context.log.error("not_halted", reason=reason, error=str(error))
         else:
             self._context.log.warning("halted", reason=reason)
+
+    def _stuck(self) -> None:
+        """End the process, and with it the lock: the spare takes over, supervisord starts another.
+        What did not end is told by the last frame of each task."""
+        tasks = {task.get_name(): str(task.get_stack(limit=1)) for task in asyncio.all_tasks()}
+        self._context.log.critical("lease_lost_and_stuck", tasks=tasks)
+        os._exit(1)
 
     def _tell(self) -> None:
         self._alarm(

@@ -28,7 +28,7 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True):
     data_ms: int
     lease_ms: int
     newest_data_ms: int = 0  # the venue's timestamp that ``data_ms`` belongs to
-    written_ms: int = 0  # of the executor's heartbeat that was heard last
+    heard: dict[str, tuple[int, int]] = {}  # process and number of each executor's last heartbeat
     pid: int = 0
     order_errors: int = 0
     errors: tuple[int, ...] = ()
@@ -66,7 +66,12 @@ def hear_executors(signs: Signs, beats: Collection[Beat], at_ms: int, *, window_
     holders = [b for b in beats if b.state in _HOLDS_LEASE and b.progress.get("epoch")]
     if not holders:
         return msgspec.structs.replace(signs, errors=tuple(errors))
-    beat = max(holders, key=lambda b: b.written_ms)
+    # By their numbers, not by their times: the host's clock may have been set back an hour.
+    heard = signs.heard | {b.program: (b.pid, b.sequence) for b in holders}
+    fresh = [b for b in holders if signs.heard.get(b.program) != heard[b.program]]
+    if not fresh:
+        return msgspec.structs.replace(signs, errors=tuple(errors))
+    beat = max(fresh, key=lambda b: b.progress["epoch"])
     total = int(beat.progress.get("order_errors", 0))
     if beat.pid == signs.pid:
         errors += [at_ms] * max(0, total - signs.order_errors)
@@ -74,8 +79,8 @@ def hear_executors(signs: Signs, beats: Collection[Beat], at_ms: int, *, window_
         errors += [at_ms] * (1 + total)  # the one before has ended, however it did
     return msgspec.structs.replace(
         signs,
-        lease_ms=at_ms if beat.written_ms > signs.written_ms else signs.lease_ms,
-        written_ms=max(beat.written_ms, signs.written_ms),
+        lease_ms=at_ms,
+        heard=heard,
         pid=beat.pid,
         order_errors=total,
         errors=tuple(errors),
