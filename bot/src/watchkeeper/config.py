@@ -41,7 +41,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class VenueConfig(_Section, frozen=True):
-    id: Literal["binanceusdm"] = "binanceusdm"
+    id: Literal["binanceusdm", "krakenfutures"] = "binanceusdm"
     ca_file: str = ""  # paper only: the paper venue's CA
     address: str = ""  # paper only: HOST:PORT that stands for all of the venue's host names
     recv_window_ms: Annotated[int, Meta(ge=1000, le=5000)] = 5000

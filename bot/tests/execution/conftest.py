@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bot.tests.execution.desk import Desk
@@ -31,7 +32,7 @@ def make_rig(venue: PaperVenue) -> Iterator[MakeRig]:
     """Makes bots whose settings a test chooses."""
     rigs: list[Rig] = []
 
-    def make(settings: str = "", **options: str) -> Rig:
+    def make(settings: str = "", **options: Any) -> Rig:
         if next(_rigs) % RIGS_PER_VENUE == 0:
             venue.restart()
         rigs.append(Rig(venue, settings=settings, **options))

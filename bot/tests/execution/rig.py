@@ -19,12 +19,12 @@ import uuid
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from bot.tests.support.bot_tree import BotTree
 from bot.tests.support.history import has_run_before
-from bot.tests.support.paper_venue import AdminClient, PaperVenue
+from bot.tests.support.paper_venue import BINANCE, AdminClient, PaperVenue, secret_of
 from bot.tests.support.waiting import eventually
 from bot.tests.support.witness import Event, Gap, Moment, doubled, executed, gaps, replay, requests
 
@@ -37,6 +37,7 @@ from watchkeeper.watch.clock import now_ms
 from watchkeeper.watch.heartbeat import EXECUTORS, Beat
 
 BTC = "BTC/USDT:USDT"
+ETH = "ETH/USDT:USDT"
 ORDER_PATH = "/fapi/v1/order"
 ALGO_PATH = "/fapi/v1/algoOrder"
 PRICE = Decimal(46_000)
@@ -50,6 +51,7 @@ CONFIG = """\
 name = "alpha"
 mode = "paper"
 [venue]
+id = "{venue_id}"
 ca_file = "{ca_file}"
 {venue}
 [heartbeat]
@@ -59,31 +61,60 @@ require_synchronised = false
 [[strategies]]
 name = "test"
 plugin = "mean_reversion"
-symbols = ["BTC/USDT:USDT", "ETH/USDT:USDT"]
+symbols = ["{btc}", "{eth}"]
 """
+
+
+class Names(NamedTuple):
+    """What a venue calls what all tests use."""
+
+    venue: str
+    btc: str
+    eth: str
+    contract: str  # the venue's own name of ``btc``
+    order_path: str
+    stop_path: str
+
+
+BINANCE_NAMES = Names(BINANCE, BTC, ETH, "BTCUSDT", ORDER_PATH, ALGO_PATH)
 
 
 class Rig(BotTree):
     """One bot, its account and its market data. End it with :meth:`close`."""
 
-    def __init__(self, venue: PaperVenue, *, settings: str = "", venue_settings: str = "") -> None:
+    def __init__(
+        self,
+        venue: PaperVenue,
+        *,
+        settings: str = "",
+        venue_settings: str = "",
+        names: Names = BINANCE_NAMES,
+    ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="wk-"))  # short: Unix sockets' paths are
         super().__init__(self._folder)
         self.venue = venue
+        self.names = names
         self.alias = f"EXEC{next(_numbers):03d}"
-        self.admin.open_account(self.alias)
+        self.admin.open_account(self.alias, venue=names.venue)
         if "[lease]" not in settings:
             settings += PATIENT
         self.paths.config.write_text(
-            CONFIG.format(ca_file=venue.ca_path, venue=venue_settings) + settings
+            CONFIG.format(
+                venue_id=names.venue,
+                ca_file=venue.ca_path,
+                venue=venue_settings,
+                btc=names.btc,
+                eth=names.eth,
+            )
+            + settings
         )
         self.write_secrets(
             self.paths.trading_env,
             WATCHKEEPER_API_KEY=f"key-{self.alias}",
-            WATCHKEEPER_API_SECRET=f"secret-{self.alias}",
+            WATCHKEEPER_API_SECRET=secret_of(self.alias, names.venue),
         )
         has_run_before(self.paths.journal)
-        self.ticks = Ticks(self.paths.market_socket)
+        self.ticks = Ticks(self.paths.market_socket, (names.btc, names.eth))
         self._pid = 0
 
     @property
@@ -181,7 +212,7 @@ class Rig(BotTree):
         self,
         side: str = "buy",
         *,
-        symbol: str = BTC,
+        symbol: str = "",
         action: str = "enter",
         quantity: str | None = "0.02",
         stop_price: object = None,
@@ -205,7 +236,7 @@ class Rig(BotTree):
         self,
         side: str = "buy",
         *,
-        symbol: str = BTC,
+        symbol: str = "",
         action: str = "enter",
         quantity: str | None = "0.02",
         stop_price: object = None,
@@ -217,7 +248,7 @@ class Rig(BotTree):
         return Intent(
             intent_id=intent_id or f"test-{uuid.uuid4().hex[:12]}",
             strategy="test",
-            symbol=symbol,
+            symbol=symbol or self.names.btc,
             action=action,
             side=Side(side),
             quantity=None if quantity is None else Decimal(quantity),
@@ -238,7 +269,7 @@ class Rig(BotTree):
 
     def price(self, price: object) -> None:
         """Jump there, at the venue and in the market data."""
-        self.admin.price(price)
+        self.admin.price(price, self.names.contract)
         self.ticks.set(Decimal(str(price)))
 
     def hold(self, kind: str, method: str, path: str, prefix: str = "", **effect: Any) -> int:
@@ -254,7 +285,7 @@ class Rig(BotTree):
         return self.admin.events(alias=self.alias)
 
     def moments(self) -> list[Moment]:
-        return replay(self.events(), "BTCUSDT")
+        return replay(self.events(), self.names.contract)
 
     def now(self) -> Moment:
         """Position and stops as the venue's log has them."""
@@ -266,7 +297,7 @@ class Rig(BotTree):
 
     def sent(self, kind: OrderKind) -> list[Event]:
         """Requests that placed orders of that kind."""
-        path = ALGO_PATH if kind is OrderKind.STOP else ORDER_PATH
+        path = self.names.stop_path if kind is OrderKind.STOP else self.names.order_path
         return requests(self.events(), "POST", path, kind)
 
     def wait_protected(self, position: object, stop: object = None) -> Moment:
@@ -311,7 +342,7 @@ class Rig(BotTree):
         """What holds in every test: nothing doubled, and the position is what was executed."""
         events = self.events()
         assert doubled(events) == []
-        assert self.now().position == executed(events, "BTCUSDT")
+        assert self.now().position == executed(events, self.names.contract)
 
     def journal(self) -> JournalReader:
         return read_journal(self.paths.journal)
@@ -349,7 +380,7 @@ def _changed(environment: dict[str, str]) -> dict[str, str]:
 class Ticks:
     """A market socket of the test's own: always fresh, at the price it was told."""
 
-    def __init__(self, path: Path, symbols: Sequence[str] = (BTC, "ETH/USDT:USDT")) -> None:
+    def __init__(self, path: Path, symbols: Sequence[str] = (BTC, ETH)) -> None:
         self._path = path
         self._symbols = symbols
         self._price: Decimal | None = PRICE

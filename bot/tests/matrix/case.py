@@ -49,8 +49,8 @@ _NAMES = {BTC: "BTCUSDT", "ETH/USDT:USDT": "ETHUSDT"}
 class Case(Rig):
     """Belief, venue and program of one test."""
 
-    def __init__(self, venue: PaperVenue, **settings: str) -> None:
-        super().__init__(venue, **settings)
+    def __init__(self, venue: PaperVenue, *, settings: str = "", venue_settings: str = "") -> None:
+        super().__init__(venue, settings=settings, venue_settings=venue_settings)
         self.begun_ms = now_ms()
         journal = self._journal()
         self.epoch = journal.epoch

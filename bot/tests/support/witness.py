@@ -21,6 +21,7 @@ Event = dict[str, Any]
 ZERO = Decimal(0)
 _RESTING = frozenset({"NEW", "TRIGGERING", "TRIGGERED"})
 _ENDED = frozenset({"FILLED", "CANCELED", "EXPIRED", "REJECTED"})
+_SENDING = ("/fapi/v1/order", "/derivatives/api/v3/sendorder")
 _CHANGING = frozenset({"POST", "DELETE", "PUT"})
 _ORDERS = frozenset({"/fapi/v1/order", "/fapi/v1/algoOrder", "/fapi/v1/batchOrders"})
 
@@ -109,16 +110,30 @@ def _rest(stops: dict[int, Stop], event: Event) -> None:
     if event["status"] not in _RESTING:
         stops.pop(event["algo_id"], None)
         return
+    told = _of_kraken(algo) if "stopPrice" in algo else algo
     stops[event["algo_id"]] = Stop(
         algo_id=event["algo_id"],
         client_id=event["client_id"],
-        side=algo["side"],
-        type=algo["orderType"],
-        trigger_price=Decimal(algo["triggerPrice"]),
-        quantity=Decimal(algo["quantity"]),
-        reduce_only=algo["reduceOnly"],
-        close_position=algo["closePosition"],
+        side=told["side"],
+        type=told["orderType"],
+        trigger_price=Decimal(told["triggerPrice"]),
+        quantity=Decimal(told["quantity"]),
+        reduce_only=told["reduceOnly"],
+        close_position=told["closePosition"],
     )
+
+
+def _of_kraken(algo: dict[str, Any]) -> dict[str, Any]:
+    """A stop in Kraken Futures' words in those of Binance."""
+    kinds = {"stop": "STOP_MARKET", "take_profit": "TAKE_PROFIT_MARKET"}
+    return {
+        "side": algo["side"].upper(),
+        "orderType": kinds[algo["orderType"]] if "limitPrice" not in algo else "STOP",
+        "triggerPrice": str(algo["stopPrice"]),
+        "quantity": str(algo["unfilledSize"]),
+        "reduceOnly": algo["reduceOnly"],
+        "closePosition": False,
+    }
 
 
 def gaps(moments: Sequence[Moment]) -> list[Gap]:
@@ -190,8 +205,9 @@ def doubled(events: Sequence[Event]) -> list[str]:
     ]
     wrong += [f"trade {trade} was booked {n} times" for trade, n in trades.items() if n > 1]
     sent: dict[str, int] = defaultdict(int)
-    for event in requests(events, "POST", "/fapi/v1/order", OrderKind.ENTRY):
-        sent[event["client_id"]] += 1
+    for path in _SENDING:
+        for event in requests(events, "POST", path, OrderKind.ENTRY):
+            sent[event["client_id"]] += 1
     wrong += [f"entry {client_id} was sent {n} times" for client_id, n in sent.items() if n > 1]
     return wrong
 

@@ -43,6 +43,19 @@ def test_no_other_venue_is_imported() -> None:
     )
 
 
+def test_the_other_venue_comes_alone_too() -> None:
+    code = (
+        "import sys\n"
+        "from watchkeeper.config import VenueConfig\n"
+        "from watchkeeper.venue.kraken import KrakenFutures\n"
+        "KrakenFutures(VenueConfig(id='krakenfutures'))\n"
+        "venues = [m for m in sys.modules if m.startswith('ccxt.async_support.')\n"
+        "          and m.count('.') == 2 and not m.endswith('.base')]\n"
+        "print(venues, 'watchkeeper.venue.binance' in sys.modules)"
+    )
+    assert run(code) == "['ccxt.async_support.krakenfutures'] False"
+
+
 def test_the_whole_library_is_there_when_someone_asks_for_it() -> None:
     code = LOAD + (
         "import ccxt, ccxt.pro, ccxt.async_support as rest\n"

@@ -11,7 +11,13 @@ from ccxt.base.errors import AuthenticationError, ExchangeNotAvailable, RequestT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchkeeper.venue.error_table import ADVICE, BINANCE_USDM, Verdict, as_markdown
+from watchkeeper.venue.error_table import (
+    ADVICE,
+    BINANCE_USDM,
+    KRAKEN_FUTURES,
+    Verdict,
+    as_markdown,
+)
 from watchkeeper.venue.errors import Reply, classify, explain, meaning, read_reply
 from watchkeeper.venue.protocol import (
     ClockOff,
@@ -211,6 +217,25 @@ def test_reading_never_raises(status: int, headers: dict[str, str], body: str) -
     assert read_reply(status, headers, body).status == status
 
 
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ('{"result":"error","error":"apiLimitExceeded","serverTime":"x"}', "apiLimitExceeded"),
+        ('{"serverTime":"x","result":"error","error":"Server Error"}', "Server Error"),
+        ('{ "result" : "error", "error" : "invalidArgument: size" }', "invalidArgument: size"),
+        (
+            '{"result":"error","errors":[{"code":92,"message":"INSUFFICIENT_MARGIN"}]}',
+            "INSUFFICIENT_MARGIN",
+        ),
+        ('{"result":"success","error":"not one"}', ""),
+        ('{"result":"error","errors":[]}', ""),
+    ],
+)
+def test_reading_an_answer_of_kraken(body: str, code: str) -> None:
+    """They come with HTTP 200 as well."""
+    assert read_reply(200, {}, body).code == code
+
+
 # ---------------------------------------------------------------- the table
 
 
@@ -226,6 +251,50 @@ def test_the_table_says_what_ccxt_makes_of_a_code(code: str) -> None:
             400, "", SIGNED, "POST", {}, body, {"code": int(code), "msg": "x"}, {}, ""
         )
     assert type(caught.value).__name__ == CODES[code].ccxt
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("authenticationError", KeyProblem),
+        ("apiLimitExceeded", RateLimited),
+        ("nonceBelowThreshold", ClockOff),
+        ("invalidArgument: processBefore", ClockOff),
+        ("invalidArgument: size", OrderRejected),
+        ("marketSuspended", OrderRejected),
+        ("clientOrderIdAlreadyExist", DuplicateClientId),
+        ("Server Error", OutcomeUnknown),
+        ("Unavailable", OutcomeUnknown),
+        ("somethingNew", OutcomeUnknown),
+    ],
+)
+def test_codes_of_kraken(code: str, expected: type[VenueError]) -> None:
+    error = classify(
+        None, Reply(200, code), what="x", writing=True, now_ms=1_000, table=KRAKEN_FUTURES
+    )
+    assert type(error) is expected
+    if isinstance(error, RateLimited):
+        assert error.until_ms == 11_000
+    proven = classify(None, Reply(502, code), what="x", writing=True, table=KRAKEN_FUTURES)
+    assert type(proven) is OutcomeUnknown, "a 5xx proves nothing, whatever code comes with it"
+
+
+@pytest.mark.parametrize("code", [code for code, row in KRAKEN_FUTURES.codes.items() if row.ccxt])
+def test_the_table_says_what_ccxt_makes_of_a_code_of_kraken(code: str) -> None:
+    import ccxt
+
+    session, row = ccxt.krakenfutures(), KRAKEN_FUTURES.codes[code]
+    answer = {"result": "error"} if row.page in ("send", "cancel") else {"error": code}
+    with pytest.raises(ccxt.BaseError) as caught:  # noqa: PT012 - either of the two raises
+        session.handle_errors(200, "", SIGNED, "POST", {}, "", answer, {}, "")
+        session.verify_order_action_success(code, "createOrder")
+    assert type(caught.value).__name__ == row.ccxt
+
+
+def test_a_row_of_kraken_names_where_it_is_documented() -> None:
+    pages = {row.page for row in KRAKEN_FUTURES.codes.values()}
+    pages |= {row.page for row in KRAKEN_FUTURES.statuses}
+    assert pages == set(KRAKEN_FUTURES.pages)
 
 
 def test_after_one_success_ccxt_takes_a_revoked_key_for_a_network_error() -> None:

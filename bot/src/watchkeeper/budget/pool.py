@@ -33,10 +33,12 @@ class Pool:
     Args:
         limit: the venue's, in weight per minute.
         reserved_pct: of it, kept for protective calls.
+        window_ms: how long what was spent counts.
     """
 
-    def __init__(self, limit: int, *, reserved_pct: int) -> None:
+    def __init__(self, limit: int, *, reserved_pct: int, window_ms: int = WINDOW_MS) -> None:
         self.limit = limit
+        self._window_ms = window_ms
         self._open_pct = 100 - reserved_pct
         self._spent: deque[_Spent] = deque()
         self._used: Counter[str] = Counter()
@@ -111,13 +113,13 @@ class Pool:
             if user is None or spent.user == user:
                 weight -= spent.weight
                 if weight <= 0:
-                    return max(1, spent.at_ms + WINDOW_MS - now_ms)
+                    return max(1, spent.at_ms + self._window_ms - now_ms)
         return 0
 
     def _forget(self, now_ms: int) -> None:
         spent = self._spent
         # A clock that was set back would keep what seems to come from the future for ever.
-        while spent and not now_ms - WINDOW_MS < spent[0].at_ms <= now_ms + WINDOW_MS:
+        while spent and not now_ms - self._window_ms < spent[0].at_ms <= now_ms + self._window_ms:
             old = spent.popleft()
             self._total -= old.weight
             self._used[old.user] -= old.weight

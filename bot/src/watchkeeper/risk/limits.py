@@ -110,13 +110,17 @@ def day_start_ms(at_ms: int) -> int:
     return at_ms - at_ms % DAY_MS
 
 
-def book(day: Day, fills: Iterable[Fill], at_ms: int, *, quote: str = "USDT") -> Day:
-    """``day`` with ``fills``, each once; a new one when midnight passed."""
+def book(day: Day, fills: Iterable[Fill], at_ms: int) -> Day:
+    """``day`` with ``fills``, each once; a new one when midnight passed.
+
+    A fee in another asset than the symbol is settled in does not count.
+    """
     start_ms = day_start_ms(at_ms)
     trades = dict(day.trades) if day.start_ms == start_ms else {}
     for fill in fills:
         if fill.time_ms >= start_ms:
-            fee = fill.fee if fill.fee_asset == quote else ZERO
+            settled_in = fill.symbol.partition(":")[2].partition("-")[0]
+            fee = fill.fee if fill.fee_asset == settled_in else ZERO
             trades[fill.symbol, fill.trade_id] = fill.realized_pnl - fee
     return Day(start_ms, trades)
 

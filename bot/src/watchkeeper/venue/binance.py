@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
-from watchkeeper.budget.pool import Pool
-from watchkeeper.budget.wire import Hello
+from watchkeeper.budget.pool import WINDOW_MS
 from watchkeeper.domain.model import ZERO, Fill, Order, OrderState, Position, Tick
-from watchkeeper.venue import backoff, symbols, wire
-from watchkeeper.venue.breaker import Breakers
-from watchkeeper.venue.clock import RoundTrip, fastest
-from watchkeeper.venue.errors import NO_SUCH_ORDER, NO_SUCH_SYMBOL, Reply, cause_of, classify
-from watchkeeper.venue.pacing import OrderCounts, Pacer
+from watchkeeper.venue import symbols, wire
+from watchkeeper.venue.adapter import Adapter, Terms, all_of, needed_first, or_missing
+from watchkeeper.venue.error_table import BINANCE_USDM
+from watchkeeper.venue.errors import NO_SUCH_ORDER, NO_SUCH_SYMBOL
+from watchkeeper.venue.pacing import ORDER_LIMITS
 from watchkeeper.venue.protocol import (
-    ClockOff,
-    Condition,
     Exposure,
     KeyPermissions,
     Missing,
@@ -31,28 +28,18 @@ from watchkeeper.venue.protocol import (
     NotSent,
     OrderRejected,
     OutcomeUnknown,
-    RateLimited,
     Snapshot,
-    StreamLost,
     StreamReset,
-    SymbolRules,
     VenueError,
     VenueEvent,
-    VenueUnavailable,
 )
-from watchkeeper.venue.session import Broken, Connected, Hooks, last_reply, open_session
+from watchkeeper.venue.session import Broken, Connected
 from watchkeeper.venue.streams import LatestTicks, messages
 
 if TYPE_CHECKING:
     from watchkeeper.config import VenueConfig
 
-T = TypeVar("T")
-log = structlog.get_logger(__name__)
-
 VENUE_WEIGHT_PER_MINUTE = 2400  # of one IP address, documented
-_READ_ATTEMPTS = 3
-_CLOCK_TRIPS = 3
-_CLOCK_FAST_MS = 60  # a trip this fast is exact to 30 ms, a tenth of what would matter
 _REFRESH_S = 3600  # rules of symbols
 _WHOLE_LIST_WEIGHT = 40  # of open orders, regular or conditional; those of one symbol weigh 1
 _MODE_KEPT_S = 600  # one-way or hedge mode
@@ -61,14 +48,9 @@ _TRADES_WINDOW_MS = 7 * 86_400_000 - 1  # the venue refuses longer spans
 _TRADES_KEPT_MS = 89 * 86_400_000  # it forgets trades after three months
 _TRADES_PAGES = 50
 _LISTEN_KEY_RENEWAL_S = 1500  # it dies after an hour without
-_STABLE_S = 10  # a stream that lived this long reconnects without back-off
 
 
-class _Refused(VenueUnavailable):
-    """By a circuit breaker: trying again at once would find it open."""
-
-
-class BinanceUsdm:
+class BinanceUsdm(Adapter):
     """One account, or with empty keys the public data only.
 
     Args:
@@ -88,115 +70,34 @@ class BinanceUsdm:
         cache: Path | None = None,
         rate_budget: Path | None = None,
     ) -> None:
-        self._config = config
-        self._cache = cache
-        self._offset_ms = 0
-        self._round_trip_ms = 0.0
-        self._account = ""
-        self._symbols = symbols.Symbols()
-        self._hedged: bool | None = None
-        self._mode_read_at = 0.0
-        self._refreshing: asyncio.Task[None] | None = None
-        self._request_id = 0
-        self._pacer = Pacer(
-            Pool(VENUE_WEIGHT_PER_MINUTE, reserved_pct=config.reserved_for_protection_pct),
-            self.now_ms,
-            share=config.weight_per_minute,
-            orders=OrderCounts(config.reserved_for_protection_pct),
-        )
-        if rate_budget is not None:
-            self._pacer.share_with(rate_budget, Hello(venue=config.id, address=config.address))
-        self._breakers = Breakers()
-        self._closed: set[str] = set()  # calls that failed last because of maintenance (A2)
-        self._session: Any = open_session(
-            Hooks(self.now_ms, self._pacer.observe),
+        super().__init__(
+            config,
+            Terms(
+                errors=BINANCE_USDM,
+                weight=VENUE_WEIGHT_PER_MINUTE,
+                window_ms=WINDOW_MS,
+                orders=ORDER_LIMITS,
+            ),
             api_key=api_key,
             api_secret=api_secret,
-            ca_file=config.ca_file,
-            address=config.address,
-            timeout_ms=config.request_timeout_ms,
-            recv_window_ms=config.recv_window_ms,
+            cache=cache,
+            rate_budget=rate_budget,
         )
+        self._hedged: bool | None = None
+        self._mode_read_at = 0.0
+        self._request_id = 0
 
-    # ------------------------------------------------------------ life and clock
+    async def _venue_time_ms(self) -> int:
+        answer = await self._read("fapiPublicGetTime", weight=1, protective=True)
+        return wire.read(lambda row: int(row["serverTime"]), answer, "time")
 
-    @property
-    def clock_offset_ms(self) -> int:
-        return self._offset_ms
-
-    def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000 + self._offset_ms
-
-    @property
-    def round_trip_ms(self) -> float:
-        return self._round_trip_ms
-
-    @property
-    def condition(self) -> Condition:
-        return Condition(
-            open_breakers=tuple(sorted(self._breakers.open())),
-            silent_until_ms=self._pacer.silent_until_ms(),
-            rate_budget=self._pacer.mode,
-        )
-
-    async def connect(self) -> None:
-        cached = symbols.load_cache(self._cache) if self._cache else None
-        if cached is not None:
-            self._symbols = cached
-        await _all(
-            self.measure_clock(),
-            _nothing() if cached is not None else self._load_symbols(),
-        )
-        if self._refreshing is None:
-            self._refreshing = asyncio.create_task(self._refresh(at_once=cached is not None))
-
-    async def close(self) -> None:
-        if self._refreshing is not None:
-            self._refreshing.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._refreshing
-        await self._pacer.close()
-        # Python before 3.12 fails to abort a TLS connection that the other side has just closed;
-        # aiohttp has let go of all of them by then. It must not make a crash of an orderly end.
-        with suppress(AttributeError):
-            await self._session.close()
-
-    async def measure_clock(self) -> int:
-        trips = []
-        for _ in range(_CLOCK_TRIPS):
-            sent_ms = time.time_ns() / 1e6
-            answer = await self._read("fapiPublicGetTime", weight=1, protective=True)
-            received_ms = time.time_ns() / 1e6
-            venue_ms = wire.read(lambda row: int(row["serverTime"]), answer, "time")
-            trips.append(RoundTrip(sent_ms, venue_ms, received_ms))
-            if 0 <= trips[-1].duration_ms <= _CLOCK_FAST_MS:
-                break
-        try:
-            best = fastest(trips)
-        except ValueError as error:
-            raise VenueUnavailable(str(error)) from None
-        self._offset_ms, self._round_trip_ms = round(best.offset_ms), best.duration_ms
-        return self._offset_ms
-
-    async def _load_symbols(self) -> None:
+    async def _listings(self) -> tuple[symbols.Listing, ...]:
         answer = await self._read("fapiPublicGetExchangeInfo", weight=1, protective=True)
-        self._symbols = symbols.Symbols(symbols.parse_exchange_info(answer))
-        if self._cache is not None:
-            symbols.save_cache(self._cache, self._symbols)
+        return symbols.parse_exchange_info(answer)
 
-    async def _refresh(self, *, at_once: bool) -> None:
-        """Follow what the venue changes about its symbols (A7), for as long as this lives."""
-        while True:
-            if not at_once:
-                await asyncio.sleep(_REFRESH_S)
-            at_once = False
-            try:
-                await self._load_symbols()
-            except VenueError as error:
-                log.warning("symbols not refreshed, the known ones stay", reason=str(error))
-
-    def rules(self, symbol: str) -> SymbolRules:
-        return self._symbols.rules(symbol)
+    @staticmethod
+    def _refresh_s() -> float:
+        return _REFRESH_S
 
     # ------------------------------------------------------------ reads
 
@@ -237,7 +138,7 @@ class BinanceUsdm:
             self._account = wire.read(wire.account_id, answer, "balance")
             return wire.read_rows(wire.balance, answer, "balance")
 
-        needed, others = await _needed_first(
+        needed, others = await needed_first(
             [self._positions(protective), self._stops(scope, protective)],
             [
                 balances(),
@@ -287,13 +188,13 @@ class BinanceUsdm:
     ) -> Exposure:
         taken_ms = self.now_ms()
         held, traded = await asyncio.gather(
-            _or_missing(self._positions(protective)),
-            _or_missing(self._trades(fill_symbols, fills_since_ms, protective)),
+            or_missing(self._positions(protective)),
+            or_missing(self._trades(fill_symbols, fills_since_ms, protective)),
         )
         if isinstance(held, Missing):
             return Exposure(taken_ms=taken_ms, positions=held, stops=held, fills=traded)
         scope = self._scope([p.symbol for p in held])
-        resting = await _or_missing(self._stops(scope, protective))
+        resting = await or_missing(self._stops(scope, protective))
         return Exposure(taken_ms=taken_ms, positions=held, stops=resting, fills=traded)
 
     def _scope(self, of_symbols: Sequence[str] | None) -> frozenset[str] | None:
@@ -335,7 +236,7 @@ class BinanceUsdm:
         if scope is None:
             return await part(None)
         try:
-            parts = await _all(*(part(symbol) for symbol in sorted(scope)))
+            parts = await all_of(*(part(symbol) for symbol in sorted(scope)))
         except VenueError as error:
             if error.code != NO_SUCH_SYMBOL:
                 raise
@@ -350,7 +251,7 @@ class BinanceUsdm:
         if since_ms is None:
             return ()
         asked = dict.fromkeys(of_symbols)
-        parts = await _all(*(self._fills(symbol, since_ms, protective) for symbol in asked))
+        parts = await all_of(*(self._fills(symbol, since_ms, protective) for symbol in asked))
         return tuple(sorted((fill for fills in parts for fill in fills), key=_age))
 
     async def fetch_order(self, order: Order) -> Order | NotFound:
@@ -488,27 +389,10 @@ class BinanceUsdm:
 
     # ------------------------------------------------------------ streams
 
-    async def events(self) -> AsyncGenerator[VenueEvent, None]:
-        attempt = 0
-        while True:
-            started = time.monotonic()
-            reason = ""
-            try:
-                key = await self._listen_key()
-                url = self._session.get_private_ws_url("linear", key)
-                async with aclosing(self._private(url)) as private:
-                    async for event in private:
-                        if isinstance(event, Broken):
-                            reason = event.reason
-                        else:
-                            yield event
-            except VenueError as error:
-                reason = str(error)
-            yield StreamLost(reason)
-            attempt = await _pause("private stream", reason, started, attempt)
-
-    async def _private(self, url: str) -> AsyncGenerator[VenueEvent | Broken, None]:
+    async def _private(self) -> AsyncGenerator[VenueEvent | Broken, None]:
         names = self._symbols
+        key = await self._listen_key()
+        url = self._session.get_private_ws_url("linear", key)
         renewal = asyncio.create_task(self._renew_listen_key(url))
         try:
             async with aclosing(messages(self._session, url)) as raw:
@@ -548,7 +432,13 @@ class BinanceUsdm:
         latest = LatestTicks(wanted)
         lower = [name.lower() for name in wanted]
         pumps = [
-            asyncio.create_task(self._pump(latest, category, [n + s for n in lower for s in names]))
+            asyncio.create_task(
+                self._pump(
+                    f"{category} stream",
+                    partial(self._connection, category, [n + s for n in lower for s in names]),
+                    latest.apply,
+                )
+            )
             for category, names in (
                 ("public", ("@bookTicker",)),
                 ("market", ("@aggTrade", "@miniTicker", "@markPrice@1s")),
@@ -563,180 +453,12 @@ class BinanceUsdm:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
 
-    async def _pump(self, latest: LatestTicks, category: str, names: list[str]) -> None:
-        """Feed ``latest`` from one socket, reconnecting for ever."""
-        attempt = 0
-        while True:
-            started = time.monotonic()
-            reason = ""
-            self._request_id += 1
-            # The number keeps two subscriptions on sockets of their own, as ccxt does.
-            url = f"{self._session.get_ws_url('linear', category)}/{self._request_id}"
-            subscribe = {"method": "SUBSCRIBE", "params": names, "id": self._request_id}
-            async with aclosing(messages(self._session, url, subscribe)) as raw:
-                async for message in raw:
-                    if isinstance(message, Broken):
-                        reason = message.reason
-                    elif isinstance(message, dict):
-                        latest.apply(message, time.time_ns() // 1_000_000)
-            attempt = await _pause(f"{category} stream", reason, started, attempt)
-
-    # ------------------------------------------------------------ requests
-
-    async def _read(
-        self,
-        method: str,
-        params: dict[str, Any] | None = None,
-        *,
-        weight: int,
-        protective: bool,
-    ) -> Any:
-        """Ask, and ask again while the answer is *unavailable*, all within the request timeout."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._config.request_timeout_ms / 1000
-        attempt = 0
-        while True:
-            try:
-                return await self._send(
-                    method,
-                    params or {},
-                    weight=weight,
-                    protective=protective,
-                    writing=False,
-                    deadline=deadline,
-                )
-            except _Refused:
-                raise
-            except (VenueUnavailable, ClockOff) as error:
-                failure: VenueError = error
-            pause = backoff.delay_ms(attempt, base_ms=100, cap_ms=1000) / 1000
-            attempt += 1
-            if attempt == _READ_ATTEMPTS or loop.time() + pause >= deadline:
-                raise failure
-            if isinstance(failure, ClockOff) and attempt == 1:
-                await self.measure_clock()  # reads no signed endpoint: no recursion
-            else:
-                await asyncio.sleep(pause)
-
-    async def _write(self, method: str, params: dict[str, Any], *, protective: bool) -> Any:
-        """Send once. Weight 0: orders count against limits of their own."""
-        return await self._send(method, params, weight=0, protective=protective, writing=True)
-
-    async def _send(
-        self,
-        method: str,
-        params: dict[str, Any],
-        *,
-        weight: int,
-        protective: bool,
-        writing: bool,
-        deadline: float | None = None,
-    ) -> Any:
-        """One request. ``deadline``: of this and all later attempts, by the event loop's clock."""
-        from aiohttp import ClientError  # noqa: PLC0415 - loaded with the session
-        from ccxt.base.errors import BaseError  # noqa: PLC0415
-
-        breaker = self._breakers[method]
-        # Nothing is known of the next stop: only what can wait is refused.
-        if not breaker.admits(time.monotonic()) and not protective:
-            said = f"{method}: refused by its circuit breaker, it has just failed several times"
-            raise NotSent(said) if writing else _Refused(said, maintenance=method in self._closed)
-        if writing:
-            self._pacer.admit_order(protective=protective)
-        else:
-            patience_ms = self._config.request_timeout_ms // 2
-            await self._pacer.admit(weight, protective=protective, patience_ms=patience_ms)
-        reply = Reply()
-        token = last_reply.set(reply)
-        try:
-            async with asyncio.timeout_at(self._attempt_ends(deadline)):
-                answer = await getattr(self._session, method)(params)
-        except (BaseError, ClientError, OSError, TimeoutError) as error:
-            failure = classify(error, reply, what=method, writing=writing, now_ms=self.now_ms())
-        else:
-            self._heard(method)
-            return answer
-        finally:
-            last_reply.reset(token)
-        tell = log.debug if failure.code == NO_SUCH_ORDER else log.warning  # asked every second
-        tell("venue_error", call=method, kind=type(failure).__name__, error=str(failure))
-        if isinstance(failure, VenueUnavailable | OutcomeUnknown):
-            self._missed(method, failure)
-        else:
-            self._heard(method)
-        if isinstance(failure, RateLimited):
-            self._pacer.silence(failure.until_ms)
-        # Raised out here: as a context the original would take its signed URL into the logs.
-        raise failure
-
-    def _attempt_ends(self, deadline: float | None) -> float | None:
-        """Half of the time per attempt, so that one hanging socket leaves time for another."""
-        if deadline is None:
-            return None
-        now = asyncio.get_running_loop().time()
-        return min(deadline, now + self._config.request_timeout_ms / 2000)
-
-    def _heard(self, method: str) -> None:
-        self._closed.discard(method)
-        if self._breakers[method].succeeded():
-            log.info("breaker_closed", call=method)
-
-    def _missed(self, method: str, failure: VenueError) -> None:
-        if isinstance(failure, VenueUnavailable) and failure.maintenance:
-            self._closed.add(method)
-        else:
-            self._closed.discard(method)
-        if self._breakers[method].failed(time.monotonic()):
-            log.warning("breaker_opened", call=method)
+    def _connection(self, category: str, names: list[str]) -> tuple[str, dict[str, Any]]:
+        self._request_id += 1
+        # The number keeps two subscriptions on sockets of their own, as ccxt does.
+        url = f"{self._session.get_ws_url('linear', category)}/{self._request_id}"
+        return url, {"method": "SUBSCRIBE", "params": names, "id": self._request_id}
 
 
 def _age(fill: Fill) -> tuple[int, int]:
     return fill.time_ms, int(fill.trade_id)
-
-
-async def _or_missing(part: Awaitable[T]) -> T | Missing:
-    try:
-        return await part
-    except VenueError as error:
-        return Missing(str(error), cause=cause_of(error))
-
-
-async def _needed_first(
-    needed: Sequence[Awaitable[Any]], others: Sequence[Awaitable[Any]], patience_ms: int | None
-) -> tuple[list[Any], list[Any]]:
-    """Everything side by side; once ``needed`` is in, ``others`` have ``patience_ms`` more. What
-    failed is Missing, what was not waited for is Missing and late."""
-    first = [asyncio.ensure_future(_or_missing(part)) for part in needed]
-    rest = [asyncio.ensure_future(_or_missing(part)) for part in others]
-    try:
-        answers = await asyncio.gather(*first)
-        if rest:
-            await asyncio.wait(rest, timeout=None if patience_ms is None else patience_ms / 1000)
-        late = Missing(f"no answer {patience_ms} ms after positions and stops", late=True)
-        return answers, [part.result() if part.done() else late for part in rest]
-    finally:
-        for part in (*first, *rest):
-            part.cancel()
-        await asyncio.gather(*first, *rest, return_exceptions=True)
-
-
-async def _nothing() -> None: ...
-
-
-async def _all(*parts: Awaitable[T]) -> list[T]:
-    """All or the first failure, after every part has ended: none is left running."""
-    results = await asyncio.gather(*parts, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in results if not isinstance(result, BaseException)]
-
-
-async def _pause(what: str, reason: str, started: float, attempt: int) -> int:
-    """Wait before a stream reconnects; returns the number of its next failure in a row."""
-    if time.monotonic() - started > _STABLE_S:
-        attempt = 0
-    pause_ms = backoff.delay_ms(attempt, base_ms=200, cap_ms=10_000)
-    log.warning("stream lost", stream=what, reason=reason, retry_in_ms=round(pause_ms))
-    await asyncio.sleep(pause_ms / 1000)
-    return attempt + 1

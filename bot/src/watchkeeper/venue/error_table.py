@@ -99,6 +99,7 @@ class ErrorTable(NamedTuple):
     ranges: tuple[tuple[range, Row], ...]  # of codes without their minus sign
     statuses: tuple[StatusRow, ...]
     maintenance: frozenset[str]  # codes that say so; a 503 without any code does, too (A2)
+    silence_ms: int = 60_000  # after a code that demands silence and names no end
 
 
 _R, _U, _K = Verdict.REJECTED, Verdict.UNKNOWN, Verdict.KEY
@@ -322,7 +323,196 @@ BINANCE_USDM = ErrorTable(
     maintenance=frozenset({"-1016"}),
 )
 
-TABLES: dict[str, ErrorTable] = {"binanceusdm": BINANCE_USDM}
+_WAS = "arrives with HTTP 200 as the status of the order; ccxt's implicit calls raise nothing"
+_AGAIN = "ccxt's class reads as a failure to repeat; it is an explicit no"
+
+KRAKEN_FUTURES = ErrorTable(
+    venue="Kraken Futures",
+    pages={
+        "send": (
+            "Send order, docs.kraken.com/api-reference/order-management/send-order: "
+            "sendStatus.status, with HTTP 200"
+        ),
+        "cancel": (
+            "Cancel order, docs.kraken.com/api-reference/order-management/cancel-order: "
+            "cancelStatus.status, with HTTP 200"
+        ),
+        "errors": (
+            "Futures REST, docs.kraken.com/exchange/guides/futures/rest: error, mostly with "
+            "HTTP 200"
+        ),
+        "limits": "Derivatives Rate Limits, docs.kraken.com/exchange/guides/futures/rate-limits",
+    },
+    codes={
+        "invalidOrderType": Row(_R, "order type is not valid", "InvalidOrder", _WAS, "send"),
+        "invalidSide": Row(_R, "side is not valid", "InvalidOrder", _WAS, "send"),
+        "invalidSize": Row(_R, "size is not valid", "InvalidOrder", _WAS, "send"),
+        "invalidPrice": Row(_R, "limit or stop price is not valid", "InvalidOrder", _WAS, "send"),
+        "insufficientAvailableFunds": Row(
+            _R, "margin is insufficient", "InsufficientFunds", _WAS, "send"
+        ),
+        "selfFill": Row(
+            _R, "would be filled by an order of the same account", "ExchangeError", _WAS, "send"
+        ),
+        "tooManySmallOrders": Row(
+            _R, "limit of small open orders reached", "ExchangeError", _WAS, "send"
+        ),
+        "tooManyOrders": Row(_R, "limit of open orders reached", "", _WAS, "send"),
+        "maxPositionViolation": Row(
+            _R, "largest position of the contract exceeded", "BadRequest", _WAS, "send"
+        ),
+        "marketSuspended": Row(
+            _R, "the market is suspended", "ExchangeNotAvailable", _AGAIN, "send"
+        ),
+        "marketInactive": Row(
+            _R, "the market is not active", "ExchangeNotAvailable", _AGAIN, "send"
+        ),
+        "clientOrderIdAlreadyExist": Row(
+            Verdict.DUPLICATE,
+            "the account has used this client id, for an open order or one that has ended",
+            "DuplicateOrderId",
+            "an id is good for one order in an account's life: an earlier send arrived, and what "
+            "came of it is looked up",
+            "send",
+        ),
+        "clientOrderIdTooLong": Row(
+            _R, "client id has more than 100 characters", "BadRequest", _WAS, "send"
+        ),
+        "clientOrderIdTooBig": Row(_R, "client id is too long", "", _WAS, "send"),
+        "clientOrderIdInvalid": Row(_R, "client id is not valid", "", _WAS, "send"),
+        "outsidePriceCollar": Row(
+            _R, "price is too far from the mark price", "InvalidOrder", _WAS, "send"
+        ),
+        "postWouldExecute": Row(
+            _R, "post-only order would have taken", "OrderImmediatelyFillable", _WAS, "send"
+        ),
+        "iocWouldNotExecute": Row(
+            _R,
+            "nothing to fill an immediate-or-cancel order with, which a market order is",
+            "OrderNotFillable",
+            _WAS,
+            "send",
+        ),
+        "wouldNotReducePosition": Row(
+            _R,
+            "reduce-only order refused: nothing to reduce",
+            "ExchangeError",
+            "often says that the position is gone: it is read again before anything else",
+            "send",
+        ),
+        "reduceOnlyWouldIncreasePosition": Row(
+            _R, "reduce-only order would increase the position", "", _WAS, "send"
+        ),
+        "wouldCauseLiquidation": Row(_R, "would cause liquidation", "", _WAS, "send"),
+        "notFound": Row(
+            Verdict.NOT_FOUND,
+            "no such open order; as an error: no such path",
+            "OrderNotFound",
+            "cancelled and never seen look the same",
+            "cancel",
+        ),
+        "filled": Row(
+            Verdict.NOT_FOUND, "filled, nothing to cancel", "OrderNotFound", "", "cancel"
+        ),
+        "apiLimitExceeded": Row(
+            Verdict.RATE, "budget of calls used up", "RateLimitExceeded", _AT_ONCE, "limits"
+        ),
+        "authenticationError": Row(
+            _K,
+            "key, its signature, its permissions or its address list are not valid",
+            "AuthenticationError",
+            "",
+            "errors",
+        ),
+        "accountInactive": Row(_R, "account has never traded", "ExchangeError", "", "errors"),
+        "nonceBelowThreshold": Row(
+            Verdict.CLOCK,
+            "nonce is older than one that came before",
+            "InvalidNonce",
+            "none is sent by this bot; ccxt counts it among network errors",
+            "errors",
+        ),
+        "nonceDuplicate": Row(
+            Verdict.CLOCK,
+            "nonce came before",
+            "InvalidNonce",
+            "none is sent by this bot; ccxt counts it among network errors",
+            "errors",
+        ),
+        "invalidArgument": Row(
+            _R, "a parameter was refused", "BadRequest", "the parameter follows a colon", "errors"
+        ),
+        "invalidArgument: processBefore": Row(
+            Verdict.CLOCK,
+            "came after the time before which it was to be processed",
+            "BadRequest",
+            "the venue's receive window, which the bot sets; ccxt's class reads as malformed",
+            "errors",
+        ),
+        "requiredArgumentMissing": Row(_R, "a parameter is missing", "BadRequest", "", "errors"),
+        "contractNotFound": Row(_R, "no such contract", "BadSymbol", "", "errors"),
+        "marketUnavailable": Row(
+            _R, "the market does not trade now", "ContractUnavailable", "", "errors"
+        ),
+        "invalidAccount": Row(_R, "no such account", "BadRequest", "", "errors"),
+        "insufficientFunds": Row(_R, "funds are insufficient", "InsufficientFunds", "", "errors"),
+        "INSUFFICIENT_MARGIN": Row(
+            _R,
+            "margin is insufficient",
+            "InsufficientFunds",
+            "was seen with HTTP 500, which is treated as every 5xx",
+            "errors",
+        ),
+        "invalid order type": Row(_R, "no such order type", "", "", "errors"),
+        "Bad Request": Row(_R, "the request holds what it must not", "BadRequest", "", "errors"),
+        "Json Parse Error": Row(_R, "a batch is no JSON", "ExchangeError", "", "errors"),
+        "unavailable": Row(
+            _U,
+            "the venue is not available",
+            "ExchangeNotAvailable",
+            "ccxt counts it among network errors: a generic retry would double the order",
+            "errors",
+        ),
+        "Unavailable": Row(
+            _U,
+            "the venue is not available",
+            "ExchangeNotAvailable",
+            "ccxt counts it among network errors: a generic retry would double the order",
+            "errors",
+        ),
+        "Server Error": Row(_U, "an error inside the venue", "ExchangeError", _EXISTS, "errors"),
+        "unknownError": Row(_U, "an error inside the venue", "ExchangeError", _EXISTS, "errors"),
+    },
+    ranges=(),
+    statuses=(
+        StatusRow(
+            range(429, 430),
+            Verdict.RATE,
+            "too many requests from this address",
+            note="ccxt: DDoSProtection, a network error, which generic retries repeat",
+            page="limits",
+        ),
+        StatusRow(
+            range(400, 500),
+            _U,
+            "a proxy or firewall in front of the venue answered",
+            note="ccxt: ExchangeNotAvailable for 403 and 404, a network error",
+            page="errors",
+        ),
+        StatusRow(
+            range(500, 600),
+            _U,
+            "an error inside the venue, execution status unknown",
+            note="ccxt: ExchangeNotAvailable, a network error: a generic retry would double the "
+            "order",
+            page="errors",
+        ),
+    ),
+    maintenance=frozenset({"unavailable", "Unavailable"}),
+    silence_ms=10_000,
+)
+
+TABLES: dict[str, ErrorTable] = {"binanceusdm": BINANCE_USDM, "krakenfutures": KRAKEN_FUTURES}
 
 UNDOCUMENTED = Row(_U, "error without a documented meaning")
 

@@ -36,6 +36,7 @@ NO_SUCH_SYMBOL = "-1121"
 # ban starts at two minutes.
 _SILENCE_429_MS = 60_000
 _SILENCE_418_MS = 120_000
+_LONGEST_CODE = 100
 
 
 class Reply(msgspec.Struct):
@@ -51,13 +52,11 @@ class Reply(msgspec.Struct):
 def read_reply(status: int, headers: dict[str, str], body: str) -> Reply:
     """The parts of an answer that decide what it means. Never raises: a venue sends anything."""
     code = text = ""
-    if status >= 400 or body.lstrip().startswith('{"code"'):
+    if status >= 400 or _ERROR.match(body):
         try:
-            answer: Any = msgspec.json.decode(body)
+            code, text = _spoken(msgspec.json.decode(body))
         except msgspec.DecodeError:
-            answer = None
-        if isinstance(answer, dict) and isinstance(answer.get("code"), int | str):
-            code, text = str(answer["code"]), str(answer.get("msg", ""))
+            code = text = ""
     lower = {name.lower(): value for name, value in headers.items()}
     retry_after = None
     # A date instead of seconds is allowed by HTTP, but not sent by any venue.
@@ -67,9 +66,29 @@ def read_reply(status: int, headers: dict[str, str], body: str) -> Reply:
     return Reply(status, code, text[:200], retry_after, failed)
 
 
+# How an error answer with status 200 begins: Binance's, Kraken's.
+_ERROR = re.compile(r'\s*\{\s*(?:"code"|[^{\[]{0,200}?"result"\s*:\s*"error")')
+
+
+def _spoken(answer: Any) -> tuple[str, str]:
+    """Code and words of an error answer: Binance has ``code`` and ``msg``, Kraken Futures ``error``
+    or a list of ``errors``, whose ``message`` is what it documents."""
+    if not isinstance(answer, dict):
+        return "", ""
+    if isinstance(answer.get("code"), int | str):
+        return str(answer["code"]), str(answer.get("msg", ""))
+    if isinstance(answer.get("error"), str):
+        return answer["error"][:_LONGEST_CODE], ""
+    errors = answer.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else None
+    if isinstance(first, dict) and isinstance(first.get("message"), str):
+        return first["message"][:_LONGEST_CODE], str(first.get("code", ""))
+    return "", ""
+
+
 def meaning(code: str, table: ErrorTable = BINANCE_USDM) -> Row:
-    """The table's row for ``code``, or what its range says."""
-    known = table.codes.get(code)
+    """The table's row for ``code``, for what stands before its colon, or what its range says."""
+    known = table.codes.get(code) or table.codes.get(code.partition(":")[0])
     if known is not None:
         return known
     if re.fullmatch(r"-\d{4}", code):
@@ -100,6 +119,7 @@ def classify(
     what: str,
     writing: bool,
     now_ms: int = 0,
+    table: ErrorTable = BINANCE_USDM,
 ) -> VenueError:
     """The exception to raise for a request that failed.
 
@@ -109,10 +129,11 @@ def classify(
         what: the request without its query, e.g. ``POST /fapi/v1/order``, for the message.
         writing: it was meant to create or cancel an order, so no answer means *unknown*.
         now_ms: venue time, from which the end of a ban is counted.
+        table: of the venue that answered.
     """
     if not reply.status:
         return _no_answer(error, what, writing=writing)
-    verdict, text = explain(reply)
+    verdict, text = explain(reply, table)
     code = reply.code
     said = " ".join(filter(None, (f"{what}: HTTP {reply.status}", code, reply.text)))
     said += f" ({verdict.value}: {text})"
@@ -122,10 +143,10 @@ def classify(
         case Verdict.UNKNOWN:
             # 4xx without a code comes from proxies and firewalls in front of the venue: 408 is
             # documented as a timeout behind them, so even these prove nothing about an order.
-            away = code in BINANCE_USDM.maintenance or (reply.status == 503 and not code)
+            away = code in table.maintenance or (reply.status == 503 and not code)
             return VenueUnavailable(said, code=code, maintenance=away)
         case Verdict.RATE:
-            return RateLimited(said, code=code, until_ms=_silent_until(reply, now_ms))
+            return RateLimited(said, code=code, until_ms=_silent_until(reply, now_ms, table))
         case Verdict.CLOCK:
             return ClockOff(said, code=code)
         case Verdict.KEY:
@@ -157,13 +178,15 @@ def cause_of(error: VenueError) -> Cause:
             return Cause.OTHER
 
 
-def _silent_until(reply: Reply, now_ms: int) -> int:
+def _silent_until(reply: Reply, now_ms: int, table: ErrorTable) -> int:
     """Venue time at which a ban ends: header, else the date in the text, else a default."""
     if reply.retry_after_s is not None:
         return now_ms + round(reply.retry_after_s * 1000)
     banned = re.search(r"until (\d{13})", reply.text)
     if banned:
         return int(banned[1])
+    if reply.status not in (418, 429):
+        return now_ms + table.silence_ms
     return now_ms + (_SILENCE_418_MS if reply.status == 418 else _SILENCE_429_MS)
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from watchkeeper.config import API_KEY, API_SECRET, BotConfig, ConfigError
 
 if TYPE_CHECKING:
+    from watchkeeper.venue.binance import BinanceUsdm
+    from watchkeeper.venue.kraken import KrakenFutures
     from watchkeeper.venue.protocol import Venue
 
 
@@ -58,12 +60,21 @@ def _open(
         raise ConfigError("venue.ca_file: mode = 'live' trusts public CAs only; remove it")
     if config.mode == "paper" and not Path(ca_file).is_file():
         raise ConfigError(f"venue.ca_file: {ca_file!r} is not a file")
-    from watchkeeper.venue.binance import BinanceUsdm  # noqa: PLC0415 - heavy
-
     # Paper and live rules must never be taken for one another.
     cache = cache_dir / f"symbols-{config.venue.id}-{config.mode}.json" if cache_dir else None
     if rate_budget is not None and not rate_budget.parent.is_dir():
         rate_budget = None
-    return BinanceUsdm(
+    return _adapter(config.venue.id)(
         config.venue, api_key=key, api_secret=secret, cache=cache, rate_budget=rate_budget
     )
+
+
+def _adapter(venue_id: str) -> type[BinanceUsdm | KrakenFutures]:
+    """The class of a venue; only its own modules are imported."""
+    if venue_id == "krakenfutures":
+        from watchkeeper.venue.kraken import KrakenFutures  # noqa: PLC0415 - heavy
+
+        return KrakenFutures
+    from watchkeeper.venue.binance import BinanceUsdm  # noqa: PLC0415 - heavy
+
+    return BinanceUsdm

@@ -25,9 +25,13 @@ from watchkeeper.venue.protocol import BudgetSpent, NotSent, RateLimited
 SAFE_PCT = 10
 _ME = "me"
 
-#: Orders of one account: span, limit, header with the venue's own count. Source: *General Info*,
-#: "Order Rate Limits", and ``rateLimits`` of ``exchangeInfo``.
-ORDER_LIMITS = ((10_000, 300, "x-mbx-order-count-10s"), (60_000, 1200, "x-mbx-order-count-1m"))
+#: Orders of one account: span (ms), limit, header with the venue's own count (``""``: none).
+OrderLimit = tuple[int, int, str]
+#: Binance's. Source: *General Info*, "Order Rate Limits", and ``rateLimits`` of ``exchangeInfo``.
+ORDER_LIMITS: tuple[OrderLimit, ...] = (
+    (10_000, 300, "x-mbx-order-count-10s"),
+    (60_000, 1200, "x-mbx-order-count-1m"),
+)
 
 
 class OrderCounts:
@@ -35,9 +39,11 @@ class OrderCounts:
 
     Args:
         reserved_pct: of the limits, kept for stops and closes.
+        limits: the venue's.
     """
 
-    def __init__(self, reserved_pct: int) -> None:
+    def __init__(self, reserved_pct: int, limits: tuple[OrderLimit, ...] = ORDER_LIMITS) -> None:
+        self._limits = limits
         self._open_pct = 100 - reserved_pct
         self._counts: dict[int, tuple[int, int]] = {}  # span: its number, orders in it
 
@@ -45,16 +51,16 @@ class OrderCounts:
         """Whether the next order would take what is kept for protection."""
         return any(
             (self._count(span_ms, now_ms) + 1) * 100 > limit * self._open_pct
-            for span_ms, limit, _ in ORDER_LIMITS
+            for span_ms, limit, _ in self._limits
         )
 
     def sent(self, now_ms: int) -> None:
-        for span_ms, _, _ in ORDER_LIMITS:
+        for span_ms, _, _ in self._limits:
             self._note(span_ms, self._count(span_ms, now_ms) + 1, now_ms)
 
     def observe(self, headers: dict[str, str], now_ms: int) -> None:
         """``headers``: with names in lower case."""
-        for span_ms, _, name in ORDER_LIMITS:
+        for span_ms, _, name in self._limits:
             told = headers.get(name, "")
             if told.isdecimal():
                 self._note(span_ms, max(int(told), self._count(span_ms, now_ms)), now_ms)

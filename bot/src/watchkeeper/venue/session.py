@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import logging
 import ssl
 from collections.abc import Callable
@@ -48,6 +49,7 @@ class Hooks(msgspec.Struct, frozen=True):
 def open_session(
     hooks: Hooks,
     *,
+    venue_id: str,
     api_key: str,
     api_secret: str,
     ca_file: str,
@@ -55,10 +57,11 @@ def open_session(
     timeout_ms: int,
     recv_window_ms: int,
 ) -> Any:
-    """A session of Binance USD-M. Nothing is sent yet.
+    """A session of a venue. Nothing is sent yet.
 
     Args:
         hooks: see there.
+        venue_id: ccxt's id of it.
         api_key: empty for public data only.
         api_secret: empty for public data only.
         ca_file: the only CA to trust; empty for the public ones (certifi's, whatever the
@@ -75,10 +78,11 @@ def open_session(
         "timeout_on_exit": 0,
         "streaming": {"keepAlive": KEEP_ALIVE_MS},
         "options": {"recvWindow": recv_window_ms},
+        **_SETTINGS.get(venue_id, {}),
     }
     if ca_file:
         settings["cafile"] = ca_file
-    session = _session_class()(settings)
+    session = _session_class(venue_id)(settings)
     # ccxt logs whole requests, headers and signatures included, at DEBUG.
     session.logger = logging.Logger("watchkeeper.venue.ccxt", logging.CRITICAL + 1)  # noqa: LOG001
     session.hooks = hooks
@@ -87,10 +91,31 @@ def open_session(
     return session
 
 
+_BASES = {"binanceusdm": "binance"}
+# Kraken's key check is a service of its own, which ccxt does not know; and it asks for orders with
+# GET where the venue documents POST.
+_KEY_CHECK = "api-keys/v3/check"
+_ENDPOINTS = {
+    "krakenfutures": {
+        "authGetApiKeysV3Check": (_KEY_CHECK, "auth", "GET"),
+        "privatePostOrdersStatus": ("orders/status", "private", "POST"),
+    }
+}
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "krakenfutures": {
+        "urls": {"api": {"auth": "https://futures.kraken.com/api/auth/"}},
+        "options": {
+            "versions": {"auth": {"GET": {_KEY_CHECK: "v1"}}},
+            "access": {"auth": {"GET": {_KEY_CHECK: "private"}}},
+        },
+    }
+}
+
+
 @functools.cache
-def _session_class() -> type[Any]:
+def _session_class(venue_id: str = "binanceusdm") -> type[Any]:
     """The class, made on first use: importing ccxt is most of a program's start."""
-    base: Any = load_class("binanceusdm", base="binance")
+    base: Any = load_class(venue_id, base=_BASES.get(venue_id))
 
     class Session(base):  # type: ignore[misc]
         """Signs with venue time, reports every answer, hands over raw stream messages."""
@@ -151,4 +176,11 @@ def _session_class() -> type[Any]:
             """Every frame goes to whoever reads the stream; ccxt's caches may drop some."""
             client.inbox.put_nowait(message)
 
+    if venue_id in _ENDPOINTS:
+        from ccxt.base.types import Entry  # noqa: PLC0415 - loaded with the class
+
+        for name, (path, api, method) in _ENDPOINTS[venue_id].items():
+            setattr(Session, name, Entry(path, [api], method, {"cost": 1}))
+        # The venue writes amounts as JSON numbers: as text no digit is lost.
+        Session.on_json_response = functools.partial(json.loads, parse_float=str)
     return Session

@@ -95,16 +95,22 @@ class LatestTicks:
             return
         if parts.last is None:
             return
-        self._ticks[symbol] = Tick(
-            symbol=symbol,
-            last=parts.last,
-            bid=parts.bid,
-            ask=parts.ask,
-            mark=parts.mark,
-            venue_ms=parts.price_ms,
-            received_ms=received_ms,
+        self.put(
+            Tick(
+                symbol=symbol,
+                last=parts.last,
+                bid=parts.bid,
+                ask=parts.ask,
+                mark=parts.mark,
+                venue_ms=parts.price_ms,
+                received_ms=received_ms,
+            )
         )
-        self._changed[symbol] = None
+
+    def put(self, tick: Tick) -> None:
+        """A tick that one message tells whole."""
+        self._ticks[tick.symbol] = tick
+        self._changed[tick.symbol] = None
         self._wake.set()
 
     async def changes(self) -> AsyncGenerator[Tick, None]:

@@ -107,6 +107,44 @@ def _unified(row: Any) -> str:
     return f"{name}-{delivery:%y%m%d}"
 
 
+def parse_instruments(answer: Any) -> tuple[Listing, ...]:
+    """Every linear perpetual of Kraken Futures' ``instruments``: ``PF_`` and traded in its base.
+
+    Raises:
+        VenueError: not such an answer, or no instrument in it could be understood.
+    """
+    try:
+        rows = list(answer["instruments"])
+    except (TypeError, KeyError):
+        raise VenueError("instruments: answer holds none") from None
+    listings = []
+    for row in rows:
+        try:
+            if str(row["symbol"]).startswith("PF_") and row["type"] == "flexible_futures":
+                listings.append(Listing(str(row["symbol"]), _instrument(row)))
+        except (TypeError, KeyError, ArithmeticError, ValueError):
+            continue
+    if not listings:
+        raise VenueError("instruments: no linear perpetual could be read")
+    return tuple(listings)
+
+
+def _instrument(row: Any) -> SymbolRules:
+    if Decimal(str(row["contractSize"])) != 1:
+        raise ValueError("a contract is not one unit of its base")
+    base = "BTC" if row["base"] == "XBT" else str(row["base"])
+    step = Decimal(1).scaleb(-int(row["contractValueTradePrecision"]))
+    largest = row.get("maxPositionSize")
+    return SymbolRules(
+        symbol=f"{base}/{row['quote']}:{row['quote']}",
+        quantity_step=step,
+        price_step=Decimal(str(row["tickSize"])),
+        min_quantity=step,
+        min_notional=Decimal(0),
+        max_quantity=Decimal(str(largest)) if largest else None,
+    )
+
+
 class _Cached(msgspec.Struct, frozen=True):
     version: int
     saved_ms: int
