@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from bot.tests.reconcile.build import BTC, ETH, NOW_MS, dec
+from bot.tests.reconcile.build import BTC, ETH, NOW_MS, WAITED_FOR, dec
 from bot.tests.reconcile.memory_venue import ACCOUNT, MemoryVenue
 from bot.tests.reconcile.test_convergence import SILENT
 
@@ -200,7 +200,9 @@ class Desk:
             done += 1
             await reconciler.reconcile(protective=True)
             await self.settle()
-        if any(standing.row in ("P5", "P8", "S12") for standing in self.journal.standing()):
+        for _ in range(3):
+            if not any(standing.row in WAITED_FOR for standing in self.journal.standing()):
+                break
             # What has to last before it is believed is read again until it has.
             self.venue.now += LESS_FOR_MS
             await reconciler.reconcile()

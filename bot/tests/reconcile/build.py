@@ -39,6 +39,7 @@ RULES = {
     for symbol in (BTC, ETH)
 }
 POLICY = Policy(rules=RULES)
+WAITED_FOR = {"P4", "P5", "P8", "P9", "S12", "S15"}  # rows that last before they are believed
 FREEZE = Policy(rules=RULES, rows=PolicyConfig(external_positions="freeze"))
 TRAILING = Policy(
     rules=RULES,

@@ -26,6 +26,7 @@ from bot.tests.reconcile.build import (
     POLICY,
     RULES,
     TRAILING,
+    WAITED_FOR,
     dec,
     fill,
     held,
@@ -58,7 +59,6 @@ from watchkeeper.reconcile.protection import protects
 
 # How many examples is the profile's choice; see bot/tests/conftest.py.
 FAST = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-WAITED_FOR = {"P4", "P5", "P8", "P9", "S12", "S15"}  # LESS_FOR_MS
 SILENT: Any = structlog.wrap_logger(structlog.ReturnLogger(), processors=[lambda *_: ""])
 
 
