@@ -109,6 +109,8 @@ def _recover_and_judge(
         left.append(left_by_the_dead(stage))
         stage.start()
         stage.wait(stage.ready, "an executor that is reconciled")
+        # An intent that waited on the bus is taken once the private stream is up.
+        stage.wait(stage.nothing_waits, "every intent taken")
         if (answer := stage.wire.deliver_late()) is not None:
             notes.append(f"late: {answer.decode(errors='replace')[:60]}")
             # What it did is told by the stream at once; with a look at the venue it is certain.

@@ -187,6 +187,11 @@ class Stage:
         beat = self.beat()
         return beat is not None and beat.state is State.READY
 
+    def nothing_waits(self) -> bool:
+        """Whether the executor has taken every intent, or cannot tell (a damaged bus)."""
+        beat = self.beat()
+        return beat is not None and beat.progress.get("queue_depth") in (0, -1)
+
     def wait_ready(self) -> None:
         """Until entries are allowed."""
 
