@@ -235,21 +235,19 @@ class LocalBot:
             )
 
     def stop(self) -> None:
-        """End supervisord and its programs in good order; kill what is left."""
+        """End supervisord and its programs in good order; kill what is left, orphans too."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        programs = self._pids()
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
-        for pid in programs:
-            with contextlib.suppress(ProcessLookupError):
-                if _is_ours(pid, self.paths.root):
-                    os.kill(pid, signal.SIGKILL)
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if _is_ours(int(folder.name), self.paths.root):
+                    os.kill(int(folder.name), signal.SIGKILL)
 
     def kill_supervisord(self) -> None:
         """``kill -9`` supervisord alone; its programs live on, as without systemd."""
@@ -297,9 +295,6 @@ class LocalBot:
         at_ms = time.time_ns() / 1e6
         os.kill(pid, number)
         return pid, at_ms
-
-    def _pids(self) -> list[int]:
-        return [pid for program in self.programs if (pid := self.pid(program))]
 
     # -- what the programs say --------------------------------------------------------------------
 
