@@ -35,10 +35,11 @@ def make_rig(venue: PaperVenue) -> Iterator[MakeRig]:
     def make(settings: str = "", **options: Any) -> Rig:
         if next(_rigs) % RIGS_PER_VENUE == 0:
             venue.restart()
-        rigs.append(Rig(venue, settings=settings, **options))
-        return rigs[-1]
+        rig = Rig(venue, settings=settings, **options)
+        rigs.append(rig)
+        venue.admin.price(PRICE, rig.names.contract)
+        return rig
 
-    venue.admin.price(PRICE)
     yield make
     for rig in rigs:
         rig.close()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 
 import pytest
-from bot.tests.execution.conftest import RIGS_PER_VENUE, _rigs
+from bot.tests.execution.conftest import MakeRig
 from bot.tests.execution.rig import PRICE, Names, Rig, Ticks
 from bot.tests.support.bot_tree import BotTree
-from bot.tests.support.paper_venue import KRAKEN, PaperVenue
+from bot.tests.support.paper_venue import KRAKEN
 
 from watchkeeper.domain.model import OrderKind
 
@@ -22,23 +22,12 @@ QUANTITY = Decimal("0.02")
 
 
 @pytest.fixture
-def make_kraken(venue: PaperVenue) -> Iterator[Callable[..., Rig]]:
-    rigs: list[Rig] = []
-
-    def make(settings: str = "") -> Rig:
-        if next(_rigs) % RIGS_PER_VENUE == 0:
-            venue.restart()
-        venue.admin.price(PRICE, NAMES.contract)
-        rigs.append(Rig(venue, settings=settings, names=NAMES))
-        return rigs[-1]
-
-    yield make
-    for rig in rigs:
-        rig.close()
+def make_kraken(make_rig: MakeRig) -> MakeRig:
+    return partial(make_rig, names=NAMES)
 
 
 @pytest.fixture
-def kraken(make_kraken: Callable[..., Rig]) -> Rig:
+def kraken(make_kraken: MakeRig) -> Rig:
     return make_kraken()
 
 
@@ -167,7 +156,7 @@ def test_an_external_position_is_adopted_and_protected(kraken: Rig) -> None:
     kraken.check()
 
 
-def test_the_kill_switch_flattens_and_proves_it(make_kraken: Callable[..., Rig]) -> None:
+def test_the_kill_switch_flattens_and_proves_it(make_kraken: MakeRig) -> None:
     rig = make_kraken()
     process = rig.executor()
     opened(rig)
@@ -181,7 +170,7 @@ def test_the_kill_switch_flattens_and_proves_it(make_kraken: Callable[..., Rig])
 
 
 @pytest.mark.slow
-def test_risk_flattens_what_has_no_stop(make_kraken: Callable[..., Rig]) -> None:
+def test_risk_flattens_what_has_no_stop(make_kraken: MakeRig) -> None:
     """The independent check reads the venue itself; no executor runs."""
     rig = make_kraken("[risk]\ncheck_interval_ms = 200\nunprotected_deadline_ms = 1000\n")
     rig.admin.hand_order(NAMES.contract, "BUY", "0.05", alias=rig.alias)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from bot.tests.support.paper_venue import PaperVenue
+from bot.tests.venue.adapters import adapters
 
-from watchkeeper.config import VenueConfig
 from watchkeeper.domain.client_id import ClientId
 from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Side
 from watchkeeper.venue.binance import BinanceUsdm
@@ -53,28 +53,9 @@ async def open_adapter(paper: PaperVenue, monkeypatch: pytest.MonkeyPatch) -> As
     """Makes adapters, not yet connected, that are closed after the test."""
     # The venue counts weight by address, and all tests share one.
     monkeypatch.setattr("watchkeeper.venue.binance.VENUE_WEIGHT_PER_MINUTE", 10**6)
-    opened: list[BinanceUsdm] = []
-
-    def make(alias: str, *, cache: Any = None, secret: str = "", **settings: Any) -> BinanceUsdm:
-        settings = {
-            "ca_file": str(paper.ca_path),
-            "request_timeout_ms": 2000,
-            "weight_per_minute": 10**6,
-            **settings,
-        }
-        credentials = paper.credentials(alias) if alias else {"apiKey": "", "secret": ""}
-        venue = BinanceUsdm(
-            VenueConfig(**settings),
-            api_key=credentials["apiKey"],
-            api_secret=secret or credentials["secret"],
-            cache=cache,
-        )
-        opened.append(venue)
-        return venue
-
-    yield make
-    for venue in opened:
-        await venue.close()
+    generous = {"request_timeout_ms": 2000, "weight_per_minute": 10**6}
+    async with adapters(BinanceUsdm, paper, **generous) as make:
+        yield make
 
 
 @pytest.fixture

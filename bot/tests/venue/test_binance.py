@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from bot.tests.support.paper_venue import PaperVenue
 from bot.tests.support.waiting import eventually_async
+from bot.tests.venue.adapters import last_event
 from bot.tests.venue.conftest import BTC, PRICE, Open, client_id, entry, stop
 
 from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Side
@@ -41,11 +42,6 @@ def sent(paper: PaperVenue, order: Order) -> list[int]:
         for event in paper.events("request")
         if event["method"] == "POST" and event["client_id"] == order.client_id
     ]
-
-
-def last_event(paper: PaperVenue) -> int:
-    """Sequence of the newest event."""
-    return int(paper.admin.call("GET", "/events?limit=1")["last"])
 
 
 # ---------------------------------------------------------------- connecting

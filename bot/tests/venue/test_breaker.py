@@ -7,8 +7,8 @@ import time
 
 import pytest
 from bot.tests.support.paper_venue import PaperVenue
+from bot.tests.venue.adapters import last_event
 from bot.tests.venue.conftest import Open, entry, stop
-from bot.tests.venue.test_binance import last_event
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -14,6 +14,7 @@ import pytest
 from bot.tests.support.paper_venue import KRAKEN, PaperVenue
 from bot.tests.support.waiting import eventually_async
 from bot.tests.venue import conftest as orders
+from bot.tests.venue.adapters import Follower, adapters, followed, last_event
 from bot.tests.venue.conftest import client_id
 
 from watchkeeper.config import API_KEY, API_SECRET, BotConfig, VenueConfig
@@ -29,14 +30,11 @@ from watchkeeper.venue.protocol import (
     Missing,
     NotFound,
     NotSent,
-    OrderEvent,
     OrderRejected,
     OutcomeUnknown,
     RateLimited,
     StreamLost,
-    StreamReset,
     VenueError,
-    VenueEvent,
     VenueUnavailable,
 )
 
@@ -81,28 +79,8 @@ def alias(market: PaperVenue) -> str:
 
 @pytest.fixture
 async def open_kraken(market: PaperVenue) -> AsyncIterator[Open]:
-    opened: list[KrakenFutures] = []
-
-    def make(alias: str, *, cache: Any = None, secret: str = "", **settings: Any) -> KrakenFutures:
-        settings = {
-            "id": KRAKEN,
-            "ca_file": str(market.ca_path),
-            "request_timeout_ms": 4000,
-            **settings,
-        }
-        known = market.credentials(alias, KRAKEN) if alias else {"apiKey": "", "secret": ""}
-        venue = KrakenFutures(
-            VenueConfig(**settings),
-            api_key=known["apiKey"],
-            api_secret=secret or known["secret"],
-            cache=cache,
-        )
-        opened.append(venue)
-        return venue
-
-    yield make
-    for venue in opened:
-        await venue.close()
+    async with adapters(KrakenFutures, market, id=KRAKEN, request_timeout_ms=4000) as make:
+        yield make
 
 
 @pytest.fixture
@@ -111,10 +89,6 @@ async def kraken(open_kraken: Open, alias: str) -> KrakenFutures:
     adapter = open_kraken(alias)
     await adapter.connect()
     return adapter
-
-
-def last_event(paper: PaperVenue) -> int:
-    return int(paper.admin.call("GET", "/events?limit=1")["last"])
 
 
 def later(paper: PaperVenue, by_ms: int = 6000) -> None:
@@ -834,44 +808,10 @@ async def test_no_secret_in_any_message(
 # ---------------------------------------------------------------- streams
 
 
-class Follower:
-    """Collects what the private stream yields."""
-
-    def __init__(self, venue: KrakenFutures) -> None:
-        self.events: list[VenueEvent] = []
-        self.task = asyncio.create_task(self._run(venue))
-
-    async def _run(self, venue: KrakenFutures) -> None:
-        async for event in venue.events():
-            self.events.append(event)
-
-    @property
-    def resets(self) -> int:
-        return sum(isinstance(event, StreamReset) for event in self.events)
-
-    def of(self, client_id: str) -> list[OrderEvent]:
-        return [
-            event
-            for event in self.events
-            if isinstance(event, OrderEvent) and event.order.client_id == client_id
-        ]
-
-    async def wait_state(self, client_id: str, state: OrderState) -> OrderEvent:
-        def probe() -> OrderEvent | None:
-            return next((e for e in self.of(client_id) if e.order.state is state), None)
-
-        found = await eventually_async(probe, what=f"{client_id} {state}")
-        assert found is not None
-        return found
-
-
 @pytest.fixture
 async def follower(kraken: KrakenFutures) -> AsyncIterator[Follower]:
-    follower = Follower(kraken)
-    await eventually_async(lambda: follower.resets, what="stream up")
-    yield follower
-    follower.task.cancel()
-    await asyncio.gather(follower.task, return_exceptions=True)
+    async with followed(kraken) as follower:
+        yield follower
 
 
 async def test_a_fill_arrives_with_everything_the_books_need(

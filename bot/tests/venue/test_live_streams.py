@@ -11,60 +11,19 @@ from decimal import Decimal
 import pytest
 from bot.tests.support.paper_venue import PaperVenue
 from bot.tests.support.waiting import eventually_async
+from bot.tests.venue.adapters import Follower, followed
 from bot.tests.venue.conftest import BTC, PRICE, Open, entry, stop
 
 from watchkeeper.domain.model import OrderState, OrderType, Tick
 from watchkeeper.venue.binance import BinanceUsdm
-from watchkeeper.venue.protocol import OrderEvent, StreamReset, VenueEvent
 
 ETH = "ETH/USDT:USDT"
 
 
-class Follower:
-    """Collects what a stream yields."""
-
-    def __init__(self, venue: BinanceUsdm) -> None:
-        self.events: list[VenueEvent] = []
-        self.task = asyncio.create_task(self._run(venue))
-
-    async def _run(self, venue: BinanceUsdm) -> None:
-        async for event in venue.events():
-            self.events.append(event)
-
-    async def stopped_after_reset(self) -> int:
-        """Wait until the stream is up, then stop; number of connections seen."""
-        await eventually_async(lambda: self.resets, what="stream up")
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-        return self.resets
-
-    @property
-    def resets(self) -> int:
-        return sum(isinstance(event, StreamReset) for event in self.events)
-
-    def of(self, client_id: str) -> list[OrderEvent]:
-        return [
-            event
-            for event in self.events
-            if isinstance(event, OrderEvent) and event.order.client_id == client_id
-        ]
-
-    async def wait_state(self, client_id: str, state: OrderState) -> OrderEvent:
-        def probe() -> OrderEvent | None:
-            return next((e for e in self.of(client_id) if e.order.state is state), None)
-
-        found = await eventually_async(probe, what=f"{client_id} {state}: {self.of(client_id)}")
-        assert found is not None
-        return found
-
-
 @pytest.fixture
 async def follower(venue: BinanceUsdm) -> AsyncIterator[Follower]:
-    follower = Follower(venue)
-    await eventually_async(lambda: follower.resets, what="stream up")
-    yield follower
-    follower.task.cancel()
-    await asyncio.gather(follower.task, return_exceptions=True)
+    async with followed(venue) as follower:
+        yield follower
 
 
 async def test_fill_arrives_with_everything_the_books_need(

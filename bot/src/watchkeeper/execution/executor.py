@@ -397,11 +397,8 @@ class Executor:
 
     def _stream_live(self) -> None:
         self._log.info("private_stream_live")
-        if not self.status.stream_live:
-            self.status.stream_live, self.status.stream_error = True, ""
-            self.reconciler.stream_opened()
-        else:
-            self.reconciler.request()
+        self.status.stream_live, self.status.stream_error = True, ""
+        self.reconciler.stream_opened()
 
     def _book(self, news: Order, fill: Fill | None = None) -> None:
         """Book what was heard of an order, at once, and see to the protection of what it filled."""

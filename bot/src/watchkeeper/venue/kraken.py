@@ -350,13 +350,13 @@ class KrakenFutures(Adapter):
         rows = wire.read_rows(
             lambda row: kraken_wire.status(row, self._symbols), _rows(answer, "orders"), "orders"
         )
-        mine = (
-            row
-            for row in rows
-            if (row.client_id == order.client_id if order.client_id else True)
-            and (order.client_id or row.venue_id == order.venue_id)
-        )
-        row = next(mine, None)
+
+        def asked(row: Order) -> bool:
+            if order.client_id:
+                return row.client_id == order.client_id
+            return row.venue_id == order.venue_id
+
+        row = next(filter(asked, rows), None)
         return kraken_wire.as_asked(order, row) if row is not None else None
 
     async def _with_fills(self, asked: Order, found: Order, protective: bool) -> Order:
