@@ -13,7 +13,7 @@ WORKERS ?= 2
 TEST_WORKERS ?= 4
 PYTEST_ARGS ?=
 
-.PHONY: help demo demo-down test-fast crash-test crash-slice sessions sessions-full test-slow matrix properties test test-full molecule test-peers lint fmt bench venue-rules bench-venue lock bootstrap hosts vms peers clean
+.PHONY: help demo demo-down test-fast test-system crash-test crash-slice sessions sessions-full test-slow matrix properties test test-full molecule test-peers lint fmt bench venue-rules bench-venue lock bootstrap hosts vms peers clean
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
@@ -25,7 +25,10 @@ demo-down: ## Remove the demo's host, venue and network
 	@if [ -x $(VENV)/python ]; then $(VENV)/python tools/demo.py down; else echo "nothing to remove"; fi
 
 test-fast: bootstrap ## Tests without a host (3 min; PYTEST_ARGS='-k name' for some)
-	@$(VENV)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m 'not slow' --durations=12 --durations-min=4 $(PYTEST_ARGS)
+	@$(VENV)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m 'not slow and not system' --durations=12 --durations-min=4 $(PYTEST_ARGS)
+
+test-system: bootstrap ## Whole programs killed, frozen, handed over; the kill switch (2 min)
+	@$(VENV)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m 'system and not slow' $(PYTEST_ARGS)
 
 test-slow: bootstrap ## Tests without a host that take minutes
 	@$(VENV)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_ARGS)
@@ -48,10 +51,10 @@ matrix: bootstrap ## Every row of the reconciliation matrix, each with its tests
 properties: bootstrap ## What holds for every plan, tried on 10,000 generated states each (20 min)
 	@HYPOTHESIS_PROFILE=full $(VENV)/python -m pytest -n $(WORKERS) --dist worksteal bot/tests/reconcile/test_convergence.py $(PYTEST_ARGS)
 
-test: hosts lint test-fast matrix crash-slice ## What CI runs: linters, fast tests, matrix, crashes, core host scenarios (40 min)
+test: hosts lint test-fast test-system matrix crash-slice ## What every change must pass: linters, tests, matrix, crashes, core host scenarios (25 min)
 	@$(VENV)/python tools/scenarios.py core
 
-test-full: vms ## All of it and every scenario on every platform, resumable; table in docs/test-results/
+test-full: vms ## All of it, every scenario on every platform, resumable; dated table in docs/test-results/ (CASES='lint reboot' for some)
 	@$(VENV)/python tools/scenarios.py full
 
 molecule: $(if $(filter reboot,$(SCENARIO)),vms,hosts) ## One scenario on a fresh host: make molecule SCENARIO=default [PLATFORM=trixie]

@@ -1,13 +1,19 @@
 """Run Molecule scenarios on the platforms they are meant for, one line each, details in a file.
 
     tools/scenarios.py core              what CI runs
-    tools/scenarios.py full              everything; resumes after the last success; writes a table
+    tools/scenarios.py full              everything; what passed on these files is not run again;
+                                         writes a dated table
     tools/scenarios.py one default       one scenario on $PLATFORM, all its output
     tools/scenarios.py matrix            names of the core scenarios as JSON, for CI's matrix
 
 A failed scenario prints the end of its log: what failed, and the host's journal; each failed test
 is told once more at the very end, where somebody looks first. Where an image
-cannot be built, PLATFORMS="bookworm trixie" limits `full`; its table names what was not run.
+cannot be built, PLATFORMS="bookworm trixie" limits `full`, and CASES="lint reboot" does where time
+is short; its table names what was not run.
+
+What `full` has seen is kept in docs/test-results/results.json, to be committed with the table: each
+case with the commit and a digest of the files that it judges. It is run again when one of those
+changes, on whatever machine; until then the table says which commit it was seen on.
 """
 
 from __future__ import annotations
@@ -22,8 +28,8 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,12 +44,27 @@ ON = {"default": tuple(PLATFORMS), "reboot": ("bookworm", "trixie")}
 TARGETS = (
     "lint",
     "test-fast",
+    "test-system",
     "test-slow",
     "matrix",
     "properties",
     "test-peers",
     "crash-test",
     "sessions-full",
+)
+# What a case judges, where that is not everything: a change elsewhere takes no result away.
+_BOT = ("bot", "requirements", "pyproject.toml")
+JUDGES = {
+    "matrix": (*_BOT, "tools/matrix.py"),
+    "properties": _BOT,
+    "crash-test": (*_BOT, "bench"),
+    "sessions-full": (*_BOT, "bench"),
+    "test-peers": ("bot/src", "requirements", "peers"),
+}
+OF_SCENARIOS = (
+    *("bot/src", "bot/pyproject.toml", "requirements", "requirements.yml", ".config/molecule"),
+    *("site.yml", "playbooks", "roles", "inventory", "molecule/shared"),
+    *("tools/image.py", "tools/outside.py", "tools/sntp.py", "tools/vm.py"),
 )
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;;.*?\x1b\\")
 _PASSED = re.compile(r"\b(\d+) passed\b")
@@ -80,13 +101,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a case. ``tests`` is None where nothing counts them."""
+    """What came of a case. ``tests`` is None where nothing counts them. ``files``: the digest of
+    what was judged."""
 
     case: Case
     passed: bool
     tests: int | None
     seconds: int
     finished: str
+    commit: str = ""
+    files: str = ""
 
 
 def available() -> list[str]:
@@ -215,57 +239,77 @@ def _everything() -> Iterator[Case]:
         yield from (Case(scenario, p) for p in ON.get(scenario, (DEFAULT_PLATFORM,)))
 
 
-def _chosen() -> tuple[str, ...]:
-    """The platforms that $PLATFORMS names; all of them without it.
+def _chosen(variable: str, known: Iterable[str]) -> set[str]:
+    """What the environment's ``variable`` names; all that is known without it.
 
     Raises:
-        SystemExit: one of them is not known.
+        SystemExit: it names something that is not known.
     """
-    names = tuple(os.environ.get("PLATFORMS", "").split()) or tuple(PLATFORMS)
-    for name in names:
-        if name not in PLATFORMS:
-            sys.exit(f"PLATFORMS names {name!r}, known are {', '.join(PLATFORMS)}")
+    known = list(dict.fromkeys(known))
+    names = set(os.environ.get(variable, "").split()) or set(known)
+    if strange := names - set(known):
+        sys.exit(f"{variable} names {min(strange)!r}, known are {', '.join(known)}")
     return names
 
 
-def _revision() -> str:
-    """Of the tree as it is, but for the tables that this writes: a success counts only for the
-    very same files."""
-    here = ["--", ".", f":(exclude){RESULTS.relative_to(ROOT)}"]
+def _git(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True).stdout
+
+
+def _commit() -> str:
+    """The short id of what is checked out, with ``+`` where files differ from it."""
+    changed = _git("status", "--porcelain", *_but_results("."))
+    return _git("rev-parse", "--short=10", "HEAD").decode().strip() + ("+" if changed else "")
+
+
+def _but_results(*paths: str) -> tuple[str, ...]:
+    """For git: these files, but for what this program writes."""
+    return "--", *paths, f":(exclude){RESULTS.relative_to(ROOT)}"
+
+
+def _files(case: Case) -> str:
+    """Digest of the files that ``case`` judges, as they are now."""
+    of_its_own = (*OF_SCENARIOS, f"molecule/{case.what}") if case.platform else (".",)
+    paths = _but_results(*JUDGES.get(case.what, of_its_own))
     digest = hashlib.sha256()
-    for command in (["ls-files", "--stage", *here], ["diff", *here], ["status", "-s", *here]):
-        digest.update(
-            subprocess.run(["git", *command], cwd=ROOT, check=True, capture_output=True).stdout
-        )
+    for name in sorted(_git("ls-files", "-z", "-co", "--exclude-standard", *paths).split(b"\0")):
+        path = ROOT / os.fsdecode(name)
+        if name and path.is_file():
+            digest.update(name + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
+def _remembered() -> dict[Case, Result]:
+    """What was seen before, on whatever files."""
+    memory = RESULTS / "results.json"
+    if not memory.exists():
+        return {}
+    entries = [Result(**{**e, "case": Case(**e["case"])}) for e in json.loads(memory.read_text())]
+    return {entry.case: entry for entry in entries}
+
+
 def full() -> int:
-    """Everything; cases that passed on this very tree are not run again."""
-    platforms = _chosen()
-    memory = WORK / "test-full.json"
-    revision = _revision()
-    known: dict[Case, Result] = {}
-    if memory.exists():
-        saved = json.loads(memory.read_text())
-        if saved["revision"] == revision:
-            for entry in saved["results"]:
-                result = Result(**{**entry, "case": Case(**entry["case"])})
-                known[result.case] = result
+    """Everything; cases that passed on the very files that they judge are not run again."""
     cases = list(_everything())
+    platforms = _chosen("PLATFORMS", PLATFORMS)
+    wanted = _chosen("CASES", (case.what for case in cases))
+    known = _remembered()
+    seen: list[Result] = []
     for case in cases:
-        if case in known and known[case].passed:
-            print(f"==> {case.name}: passed before on this tree")
+        if case.what not in wanted or (case.platform and case.platform not in platforms):
+            print(f"==> {case.name}: not run, CASES or PLATFORMS leave it out")
             continue
-        if case.platform and case.platform not in platforms:
-            print(f"==> {case.name}: not run, PLATFORMS leaves it out")
-            continue
-        known[case] = run(case)
-        WORK.mkdir(exist_ok=True)
-        results = [asdict(result) for result in known.values()]
-        memory.write_text(json.dumps({"revision": revision, "results": results}))
-        write_table(cases, known)
-    return _summary(list(known.values()))
+        files = _files(case)
+        if case in known and known[case].passed and known[case].files == files:
+            print(f"==> {case.name}: passed before, {known[case].finished}, on the same files")
+        else:
+            known[case] = replace(run(case), commit=_commit(), files=files)
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            entries = [asdict(known[each]) for each in cases if each in known]
+            (RESULTS / "results.json").write_text(json.dumps(entries, indent=1) + "\n")
+            write_table(cases, known)
+        seen.append(known[case])
+    return _summary(seen)
 
 
 def write_table(cases: list[Case], known: dict[Case, Result]) -> Path:
@@ -276,18 +320,19 @@ def write_table(cases: list[Case], known: dict[Case, Result]) -> Path:
     lines = [
         f"# `make test-full`, {today}",
         "",
-        "| case | platform | result | tests | seconds | finished (UTC) |",
-        "|---|---|---|---:|---:|---|",
+        "| case | platform | result | tests | seconds | finished (UTC) | commit |",
+        "|---|---|---|---:|---:|---|---|",
     ]
     for case in cases:
         platform = PLATFORMS.get(case.platform, "-")
         if case not in known:
-            lines.append(f"| {case.what} | {platform} | not run | - | - | - |")
+            lines.append(f"| {case.what} | {platform} | not run | - | - | - | - |")
             continue
         r = known[case]
+        older = "" if r.files == _files(case) else ", its files have changed since"
         lines.append(
-            f"| {case.what} | {platform} | {'ok' if r.passed else '**failed**'} | "
-            f"{'-' if r.tests is None else r.tests} | {r.seconds} | {r.finished} |"
+            f"| {case.what} | {platform} | {'ok' if r.passed else '**failed**'}{older} | "
+            f"{'-' if r.tests is None else r.tests} | {r.seconds} | {r.finished} | {r.commit} |"
         )
     path.write_text("\n".join(lines) + "\n")
     return path

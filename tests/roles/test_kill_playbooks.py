@@ -20,6 +20,8 @@ from tests.rendering import REPOSITORY
 
 from watchkeeper.watch.latch import halt, is_halted, prepare
 
+pytestmark = pytest.mark.system
+
 SYSTEMCTL = """#!/bin/sh
 shift 2 # start --no-block
 for unit; do

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from tools import scenarios
 
+IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false")
 REPORT = '<testsuites><testsuite tests="{tests}" failures="{failures}" skipped="0"/></testsuites>'
+
+OF_EVERYTHING = ("lint", "test-fast", "test-system", "test-slow")
 
 
 @pytest.fixture
@@ -36,6 +39,7 @@ def molecule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     make.chmod(0o755)
     monkeypatch.delenv("PLATFORMS", raising=False)
+    monkeypatch.delenv("CASES", raising=False)
     for name in ("default", "recovery"):
         (tmp_path / "molecule" / name).mkdir(parents=True)
         (tmp_path / "molecule" / name / "molecule.yml").write_text("---\n")
@@ -44,7 +48,9 @@ def molecule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(scenarios, "ROOT", tmp_path)
     monkeypatch.setattr(scenarios, "WORK", tmp_path / ".work")
     monkeypatch.setattr(scenarios, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(scenarios, "_revision", lambda: "one")
+    (tmp_path / ".gitignore").write_text("/*\n!/roles\n!/docs\n")
+    for command in (["init", "-q"], ["add", "-f", ".gitignore"], ["commit", "-qm", "one"]):
+        subprocess.run(["git", *IDENTITY, *command], cwd=tmp_path, check=True)
     return tmp_path
 
 
@@ -114,12 +120,44 @@ def test_full_goes_on_after_the_last_success(molecule: Path) -> None:
     assert calls(molecule)[len(first) :] == ["recovery bookworm"]
 
 
-def test_another_tree_starts_anew(molecule: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_case_is_run_again_when_what_it_judges_has_changed(molecule: Path) -> None:
     assert scenarios.full() == 0
     count = len(calls(molecule))
-    monkeypatch.setattr(scenarios, "_revision", lambda: "two")
+    (molecule / "docs").mkdir()
+    (molecule / "docs/page.md").write_text("of interest to those that judge everything")
     assert scenarios.full() == 0
-    assert len(calls(molecule)) == 2 * count
+    assert calls(molecule)[count:] == [f"make {target}" for target in OF_EVERYTHING]
+    count = len(calls(molecule))
+    (molecule / "roles").mkdir()
+    (molecule / "roles/task.yml").write_text("of interest to hosts, too")
+    assert scenarios.full() == 0
+    assert set(calls(molecule)[count:]) == {
+        *(f"make {target}" for target in OF_EVERYTHING),
+        *("default bookworm", "default trixie", "default noble", "recovery bookworm"),
+    }
+
+
+def test_the_table_tells_which_commit_a_result_is_of(
+    molecule: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A night's results are not lost with the next commit; nor do they speak for it."""
+    scenarios.full()
+    (molecule / "roles").mkdir()
+    (molecule / "roles/task.yml").write_text("changed")
+    monkeypatch.setenv("CASES", "lint")
+    scenarios.full()
+    (table,) = (molecule / "results").glob("*.md")
+    text = table.read_text()
+    head = subprocess.run(
+        ["git", "rev-parse", "--short=10", "HEAD"], cwd=molecule, check=True, capture_output=True
+    )
+    commit = head.stdout.decode().strip()
+    (lint,) = [line for line in text.splitlines() if line.startswith("| lint")]
+    (recovery,) = [line for line in text.splitlines() if line.startswith("| recovery")]
+    assert "| ok |" in lint
+    assert lint.endswith(f"| {commit}+ |")
+    assert "| ok, its files have changed since |" in recovery
+    assert recovery.endswith(f"| {commit} |")
 
 
 def test_full_writes_a_dated_table(molecule: Path) -> None:
@@ -144,7 +182,7 @@ def test_what_was_not_run_is_named(molecule: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PLATFORMS", "bookworm trixie")
     assert scenarios.full() == 0
     (table,) = (molecule / "results").glob("*.md")
-    assert "| default | Ubuntu 24.04 | not run | - | - | - |" in table.read_text()
+    assert "| default | Ubuntu 24.04 | not run | - | - | - | - |" in table.read_text()
     assert "default noble" not in calls(molecule)
 
 
@@ -155,19 +193,28 @@ def test_an_unknown_platform_is_refused(molecule: Path, monkeypatch: pytest.Monk
     assert calls(molecule) == []
 
 
-def test_the_table_is_no_part_of_the_tree_it_speaks_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_everything_that_a_case_judges_exists() -> None:
+    root = Path(__file__).parents[2]
+    for what, paths in {"scenarios": scenarios.OF_SCENARIOS, **scenarios.JUDGES}.items():
+        assert [path for path in paths if not (root / path).exists()] == [], what
+
+
+def test_what_full_writes_is_no_part_of_what_it_judges(molecule: Path) -> None:
     """Otherwise writing it would make every run begin anew."""
-    monkeypatch.setattr(scenarios, "ROOT", tmp_path)
-    monkeypatch.setattr(scenarios, "RESULTS", tmp_path / "docs/test-results")
-    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
-    (tmp_path / "code").write_text("1")
-    before = scenarios._revision()
+    (molecule / ".gitignore").write_text("")
+    case = scenarios.Case("lint")
+    before = scenarios._files(case)
     scenarios.write_table([], {})
-    assert scenarios._revision() == before
-    (tmp_path / "more").write_text("2")
-    assert scenarios._revision() != before
+    (molecule / "results/results.json").write_text("[]")
+    assert scenarios._files(case) == before
+    (molecule / "more").write_text("2")
+    assert scenarios._files(case) != before
+
+
+def test_cases_can_be_chosen(molecule: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASES", "lint recovery")
+    assert scenarios.full() == 0
+    assert calls(molecule) == ["make lint", "recovery bookworm"]
 
 
 def test_the_workflows_matrix_is_complete() -> None:

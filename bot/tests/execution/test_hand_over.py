@@ -29,6 +29,8 @@ from watchkeeper.execution.senders import executors, stop_executors
 from watchkeeper.journal.reader import Decision
 from watchkeeper.watch.heartbeat import EXECUTORS
 
+pytestmark = pytest.mark.system
+
 PAUSE_MS = 1000
 SETTINGS = f"[lease]\npause_max_ms = {PAUSE_MS}\n"
 WINDOW = "recv_window_ms = 1000"  # entries wait no longer than that

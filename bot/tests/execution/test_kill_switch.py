@@ -32,6 +32,8 @@ from watchkeeper.domain.model import OrderKind
 from watchkeeper.execution.senders import executors
 from watchkeeper.watch.latch import halt, is_halted, prepare, read, settle
 
+pytestmark = pytest.mark.system
+
 MANY = 20
 RECV_WINDOW_MS = 1000  # instead of 5 s: each proof waits for one
 ORDER_PATH, ALGO_PATH = "/fapi/v1/order", "/fapi/v1/algoOrder"

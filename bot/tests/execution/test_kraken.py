@@ -14,6 +14,8 @@ from bot.tests.support.paper_venue import KRAKEN
 
 from watchkeeper.domain.model import OrderKind
 
+pytestmark = pytest.mark.system
+
 V3 = "/derivatives/api/v3"
 SEND, STATUS = f"{V3}/sendorder", f"{V3}/orders/status"
 ORDERS, TRIGGERS = "/api/history/v2/orders", "/api/history/v2/triggers"
@@ -76,7 +78,6 @@ def test_killed_while_its_stop_is_on_the_way_it_ends_with_exactly_one(
     kraken.check()
 
 
-@pytest.mark.slow
 def test_killed_between_fill_and_answer_the_entry_is_found_and_protected(kraken: Rig) -> None:
     process = kraken.executor()
     fault = kraken.hold("lost_after", "POST", SEND, "wkE-", hold_s=30)
@@ -116,7 +117,6 @@ def test_a_lost_entry_is_unknown_and_never_sent_again(kraken: Rig) -> None:
     kraken.check()
 
 
-@pytest.mark.slow
 def test_a_stop_that_fires_is_booked(kraken: Rig) -> None:
     kraken.executor()
     opened(kraken)
@@ -126,7 +126,6 @@ def test_a_stop_that_fires_is_booked(kraken: Rig) -> None:
     kraken.check()
 
 
-@pytest.mark.slow
 def test_a_stop_cancelled_by_hand_is_placed_again(kraken: Rig) -> None:
     kraken.executor()
     opened(kraken)
@@ -137,7 +136,6 @@ def test_a_stop_cancelled_by_hand_is_placed_again(kraken: Rig) -> None:
     kraken.check()
 
 
-@pytest.mark.slow
 def test_an_exit_closes_and_takes_its_stop_away(kraken: Rig) -> None:
     kraken.executor()
     opened(kraken)
@@ -147,7 +145,6 @@ def test_an_exit_closes_and_takes_its_stop_away(kraken: Rig) -> None:
     kraken.check()
 
 
-@pytest.mark.slow
 def test_an_external_position_is_adopted_and_protected(kraken: Rig) -> None:
     kraken.admin.hand_order(NAMES.contract, "SELL", "0.05", alias=kraken.alias)
     kraken.executor(ready=False)
@@ -169,7 +166,6 @@ def test_the_kill_switch_flattens_and_proves_it(make_kraken: MakeRig) -> None:
     rig.check()
 
 
-@pytest.mark.slow
 def test_risk_flattens_what_has_no_stop(make_kraken: MakeRig) -> None:
     """The independent check reads the venue itself; no executor runs."""
     rig = make_kraken("[risk]\ncheck_interval_ms = 200\nunprotected_deadline_ms = 1000\n")
@@ -180,7 +176,6 @@ def test_risk_flattens_what_has_no_stop(make_kraken: MakeRig) -> None:
     rig.check()
 
 
-@pytest.mark.slow
 def test_the_feed_gives_the_executor_its_prices(kraken: Rig) -> None:
     kraken.ticks.close()
     try:
@@ -192,7 +187,6 @@ def test_the_feed_gives_the_executor_its_prices(kraken: Rig) -> None:
         kraken.ticks = Ticks(kraken.paths.market_socket.with_suffix(".other"))
 
 
-@pytest.mark.slow
 def test_the_spare_takes_over(kraken: Rig) -> None:
     process = kraken.executor()
     kraken.spare()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -174,16 +175,20 @@ async def test_a_candle_that_is_over_is_told_once_more(
     client: RawClient, shared_venue: PaperVenue
 ) -> None:
     """websocket-market-streams/Kline-Candlestick-Streams: ``x`` says that it is closed."""
-    async with socket(shared_venue, "/market/ws/btcusdt@kline_1m") as opened:
-        await asyncio.to_thread(shared_venue.admin.price, 46_010)
-        [candle] = await receive(opened, 1)
-        assert candle["k"]["x"] is False
-        await asyncio.to_thread(shared_venue.admin.clock, 60_000)
-        try:
+    # In the middle of a minute of the venue's, and after what the minutes before had left to tell.
+    middle = 30_000 - time.time_ns() // 1_000_000 % 60_000
+    await asyncio.to_thread(shared_venue.admin.clock, middle)
+    try:
+        await asyncio.to_thread(shared_venue.admin.price, 46_000)
+        async with socket(shared_venue, "/market/ws/btcusdt@kline_1m") as opened:
+            await asyncio.to_thread(shared_venue.admin.price, 46_010)
+            [candle] = await receive(opened, 1)
+            assert candle["k"]["x"] is False
+            await asyncio.to_thread(shared_venue.admin.clock, middle + 60_000)
             await asyncio.to_thread(shared_venue.admin.price, 46_020)
             closed, fresh = await receive(opened, 2)
-        finally:
-            await asyncio.to_thread(shared_venue.admin.clock, 0)
+    finally:
+        await asyncio.to_thread(shared_venue.admin.clock, 0)
     assert (closed["k"]["t"], closed["k"]["x"]) == (candle["k"]["t"], True)
     assert (closed["k"]["c"], fresh["k"]["x"]) == ("46010.00", False)
 

@@ -21,6 +21,8 @@ from watchkeeper.domain.model import OrderKind
 from watchkeeper.watch.clock import now_ms
 from watchkeeper.watch.latch import Latch, halt, is_halted, read
 
+pytestmark = pytest.mark.system
+
 PRICE = 50_000
 NEVER_MS = 3_600_000
 QUIET: dict[str, Any] = {
