@@ -104,6 +104,7 @@ class Venue:
         self.private_delay_ms = 0  # after which a private feed goes live, where a venue has that
         self.on_change: list[Callable[[Change, int], None]] = []
         self.on_tick: list[Callable[[Tick, int], None]] = []
+        self.on_expiry: list[Callable[[Account, str], None]] = []  # of a listen key
         self.keys: dict[str, Account] = {}
         self.listen_keys: dict[str, Account] = {}
         self._seq = self.store.last_seq()
@@ -286,35 +287,29 @@ class Venue:
     def listen_key(self, account: Account) -> str:
         """A new listen key, or the valid one for another hour."""
         record = account.record
-        now = self.now_ms()
-        if not record.listen_key or record.listen_key_until_ms <= now:
-            self.listen_keys.pop(record.listen_key, None)
+        if not record.listen_key:
             record.listen_key = secrets.token_urlsafe(48)[:64].replace("-", "A").replace("_", "B")
             self.listen_keys[record.listen_key] = account
-        record.listen_key_until_ms = now + LISTEN_KEY_MS
+        record.listen_key_until_ms = self.now_ms() + LISTEN_KEY_MS
         self.engine.touch(account)
         return record.listen_key
 
-    def drop_listen_key(self, account: Account) -> str:
-        """End the account's listen key; returns the one there was."""
+    def drop_listen_key(self, account: Account) -> None:
+        """End the account's listen key: its stream tells nothing more."""
         record = account.record
-        ended, record.listen_key, record.listen_key_until_ms = record.listen_key, "", 0
-        self.listen_keys.pop(ended, None)
+        self.listen_keys.pop(record.listen_key, None)
+        record.listen_key, record.listen_key_until_ms = "", 0
         self.engine.touch(account)
-        return ended
 
-    def expired_listen_keys(self) -> list[tuple[Account, str]]:
-        """End the keys whose hour is over."""
+    def expire_listen_keys(self) -> None:
+        """End the keys whose hour is over, and say so."""
         now = self.now_ms()
-        due = [
-            account
-            for account in self.engine.accounts.values()
-            if account.record.listen_key and account.record.listen_key_until_ms <= now
-        ]
-        ended = [(account, self.drop_listen_key(account)) for account in due]
-        if ended:
-            self.log([])
-        return ended
+        for key, account in [*self.listen_keys.items()]:
+            if account.record.listen_key_until_ms <= now:
+                self.drop_listen_key(account)
+                self.log([])
+                for listener in self.on_expiry:
+                    listener(account, key)
 
     # -- the log ----------------------------------------------------------------------------------
 
