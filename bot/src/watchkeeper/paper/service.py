@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from watchkeeper.paper.changes import Change, account_of
 from watchkeeper.paper.engine import Engine
 from watchkeeper.paper.fault_plan import Plan, PlanRequest, plan
 from watchkeeper.paper.faults import Faults
-from watchkeeper.paper.latency import Latency
+from watchkeeper.paper.latency import Latency, LatencyRequest
 from watchkeeper.paper.market import TICKS_PER_BAR, Bar, Candles, Market, Tick
 from watchkeeper.paper.model import AccountRecord, PublicTrade, Quote
 from watchkeeper.paper.protocol.kraken.rules import KRAKEN_RULES
@@ -97,7 +98,8 @@ class Venue:
         self.views = Views(self.engine, self.now_ms)
         self.faults = Faults()
         self.faults.on_arm.append(self.views.armed)
-        self._clock_steps: list[tuple[float, int]] = []  # (when by the monotonic clock, offset)
+        # What is planned for the whole venue: when, by the monotonic clock, and what.
+        self._steps: list[tuple[float, Callable[[], None]]] = []
         self.candles = Candles()
         self.misses: Counter[str] = Counter()
         self.speed = 60.0
@@ -156,34 +158,50 @@ class Venue:
         self.clock_offset_ms = offset_ms
         self.log([("", {"kind": "fault", "action": "clock", "offset_ms": offset_ms})])
 
+    def set_latency(self, request: LatencyRequest) -> None:
+        """Messages take so long from now on."""
+        self.latency.set(request)
+        self.log([("", {"kind": "fault", "action": "latency", "latency": request})])
+
     def plan_faults(self, request: PlanRequest) -> Plan:
         """Arm what a seed stands for, beginning now.
 
         Raises:
             ValueError: a kind of fault that there is not.
         """
-        planned = plan(request)
+        account = self.engine.accounts.get(request.account or "")
+        planned = plan(request, account.record.venue if account is not None else "")
         now_s = time.monotonic()
         fields = {"kind": "fault", "action": "plan", "plan": request}
         self.log([("", fields)])
         for fault in planned.faults:
             self.faults.add(fault)
-        self._clock_steps += [(now_s + step.after_s, step.offset_ms) for step in planned.clock]
+        self._steps += [
+            (now_s + clock.after_s, partial(self.set_clock, clock.offset_ms))
+            for clock in planned.clock
+        ]
+        before = self.latency.request
+        self._steps += [
+            (now_s + slow.after_s, partial(self.set_latency, slow.latency or before))
+            for slow in planned.latency
+        ]
         return planned
 
     def remove_faults(self, fault_id: int | None) -> int:
-        """Remove one fault, or all with the clock steps that are still planned; how many faults."""
+        """Remove one fault, or all with the steps of clock and latency that are still planned; how
+        many faults."""
         if fault_id is None:
-            self._clock_steps.clear()
+            self._steps.clear()
         return self.faults.remove(fault_id)
 
     def pass_time(self) -> None:
-        """Do what is due: faults that begin, clock steps, countdowns, expired orders, funding."""
+        """Do what is due: faults that begin, planned steps, countdowns, expired orders, funding."""
         self.faults.pass_time()
         now_s = time.monotonic()
-        for step in [step for step in self._clock_steps if step[0] <= now_s]:
-            self._clock_steps.remove(step)
-            self.set_clock(step[1])
+        due = [step for step in self._steps if step[0] <= now_s]
+        self._steps = [step for step in self._steps if step[0] > now_s]
+        for _, take in sorted(due, key=lambda step: step[0]):
+            take()
         self.engine.pass_time()
         period = self.now_ms() // FUNDING_MS
         if period > self._funded:
