@@ -122,8 +122,7 @@ class Connection:
             return []
         del self._kept[fault.id]
         self._shuffles[fault.id] += 1
-        draw = f"{fault.seed} {self.account} {self._shuffles[fault.id]}"
-        random.Random(draw).shuffle(kept)  # noqa: S311
+        random.Random(f"{fault.seed} {self._shuffles[fault.id]}").shuffle(kept)  # noqa: S311
         return kept
 
 
