@@ -230,6 +230,7 @@ def _calm(stage: Stage, drama: _Drama) -> bool:
     """Faults end, and everything comes right. True: after a deadline."""
     stage.admin.clear_faults()
     stage.admin.clock(0)
+    stage.admin.latency(0)
     stage.admin.depth("1000", NAME)
 
     def settled() -> bool:

@@ -104,6 +104,7 @@ class Stage:
         self.intents: dict[str, str] = {}  # id: action
         self.admin.clear_faults()
         self.admin.clock(0)
+        self.admin.latency(0)
         self.admin.depth(DEPTH, NAME)
         self.admin.open_account(self.alias, balance="100000")
         self.first_seq = int(self.admin.health()["last"])
@@ -121,6 +122,7 @@ class Stage:
             executor.kill()
         self.admin.clear_faults()
         self.admin.clock(0)
+        self.admin.latency(0)
         state = self.admin.state(self.alias)
         for stop in state["open_algo_orders"]:
             self.admin.hand_cancel(stop["symbol"], alias=self.alias, algo_id=stop["algoId"])

@@ -127,6 +127,7 @@ async def test_code_with_its_own_session_reaches_the_venue_by_name(venue: PaperV
         assert (await exchange.fetch_balance())["USDT"]["total"] == 10_000
         await asyncio.wait_for(exchange.watch_mark_prices([SYMBOL]), 10)
         await exchange.close()
+    assert venue.admin.misses() == {}, "ccxt asked for something the venue does not have"
 
 
 ASKED: list[tuple[str, list[Any]]] = [

@@ -13,6 +13,7 @@ import pytest
 from bot.tests.support.paper_venue import PaperVenue, RawClient
 
 BASE = "wss://fstream.binance.com"
+HOUR_MS = 3_600_000
 
 
 @asynccontextmanager
@@ -29,6 +30,15 @@ async def listen_key(client: RawClient) -> str:
 async def receive(opened: aiohttp.ClientWebSocketResponse, count: int) -> list[Any]:
     async with asyncio.timeout(10):
         return [await opened.receive_json() for _ in range(count)]
+
+
+async def listed(opened: aiohttp.ClientWebSocketResponse) -> list[Any]:
+    """What comes before the answer to a request that is sent now."""
+    await opened.send_json({"method": "LIST_SUBSCRIPTIONS", "id": "now"})
+    frames: list[Any] = []
+    while (frame := (await receive(opened, 1))[0]).get("id") != "now":
+        frames.append(frame)
+    return frames
 
 
 @pytest.mark.parametrize(
@@ -93,6 +103,59 @@ async def test_an_unknown_listen_key_is_refused(shared_venue: PaperVenue) -> Non
         async with socket(shared_venue, "/private/ws?listenKey=nonsense"):
             pass
     assert refused.value.status == 400
+
+
+async def test_an_expired_listen_key_tells_so_and_nothing_more(
+    client: RawClient, shared_venue: PaperVenue
+) -> None:
+    """user-data-streams/Event-User-Data-Stream-Expired: "No more user data event will be updated
+    after this event received until a new valid listenKey used"; "not related to the websocket
+    disconnection"."""
+    key = await listen_key(client)
+    async with socket(shared_venue, f"/private/ws?listenKey={key}") as opened:
+        await asyncio.to_thread(shared_venue.admin.clock, HOUR_MS + 1_000)
+        try:
+            [ended] = await receive(opened, 1)
+        finally:
+            await asyncio.to_thread(shared_venue.admin.clock, 0)
+        assert (ended["e"], ended["listenKey"]) == ("listenKeyExpired", key)
+        new = await listen_key(client)
+        async with socket(shared_venue, f"/private/ws?listenKey={new}") as again:
+            await asyncio.to_thread(client.limit, "BUY", "0.01", 45_000)
+            [told] = await receive(again, 1)
+        assert told["e"] == "ORDER_TRADE_UPDATE"
+        assert await listed(opened) == [], "told after its end"
+    assert new != key
+
+
+@pytest.mark.parametrize(("method", "code"), [("PUT", -1125), ("POST", None)])
+def test_an_expired_listen_key_is_not_extended(
+    client: RawClient, shared_venue: PaperVenue, method: str, code: int | None
+) -> None:
+    """user-data-streams: valid for 60 minutes; PUT extends it, or answers -1125."""
+    key = client.send("POST", "/fapi/v1/listenKey").body["listenKey"]
+    shared_venue.admin.clock(HOUR_MS + 1_000)
+    try:  # before the venue looks for expired ones by itself, or after: the same
+        reply = client.send(method, "/fapi/v1/listenKey")
+    finally:
+        shared_venue.admin.clock(0)
+    assert reply.code == code
+    assert reply.body.get("listenKey") != key
+
+
+async def test_a_closed_listen_key_tells_nothing_more(
+    client: RawClient, shared_venue: PaperVenue
+) -> None:
+    """user-data-streams: DELETE closes the stream and invalidates the key; listenKeyExpired is
+    told "only when a valid listenKey in connection got expired"."""
+    key = await listen_key(client)
+    async with socket(shared_venue, f"/private/ws?listenKey={key}") as opened:
+        await asyncio.to_thread(client.limit, "BUY", "0.01", 45_000)
+        [told] = await receive(opened, 1)
+        assert told["e"] == "ORDER_TRADE_UPDATE"
+        await asyncio.to_thread(client.send, "DELETE", "/fapi/v1/listenKey")
+        await asyncio.to_thread(client.limit, "BUY", "0.01", 45_000)
+        assert await listed(opened) == []
 
 
 async def test_subscribing_by_frame(shared_venue: PaperVenue) -> None:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import aiohttp
 import pytest
 from bot.tests.paper.test_streams import listen_key, receive, socket
-from bot.tests.support.paper_venue import AdminClient, AdminFailure, PaperVenue, RawClient
+from bot.tests.support.paper_venue import (
+    KRAKEN,
+    AdminClient,
+    AdminFailure,
+    PaperVenue,
+    RawClient,
+)
 
-from watchkeeper.paper.faults import Effect, FaultRequest, Faults
+from watchkeeper.paper.faults import Effect, FaultRequest, Faults, RequestKind, StreamKind
 from watchkeeper.paper.latency import Latency, LatencyRequest
 
 ENTRY = {"method": "POST", "path": "/fapi/v1/order"}
@@ -196,7 +204,7 @@ def test_latency_is_drawn_from_its_seed() -> None:
     def draws(**fields: float) -> list[float]:
         latency = Latency(0)
         latency.set(LatencyRequest(median_ms=40, seed=7, **fields))
-        return [latency.one_way_s() for _ in range(200)]
+        return [latency.one_way_s("GET /") for _ in range(200)]
 
     assert draws() == [0.02] * 200
     assert draws(sigma=1.0) == draws(sigma=1.0)
@@ -286,7 +294,7 @@ async def test_a_stream_can_tell_another_truth_than_rest(
 async def test_a_websocket_can_fall_silent_and_stay_open(
     client: RawClient, shared_venue: PaperVenue, admin: AdminClient
 ) -> None:
-    """Not even a ping is answered; when it is over, what came meanwhile is lost."""
+    """Neither a ping nor a request is answered; when it is over, what came meanwhile is lost."""
     key = await listen_key(client)
     async with (
         shared_venue.session() as session,
@@ -297,11 +305,13 @@ async def test_a_websocket_can_fall_silent_and_stay_open(
         await opened.ping(b"before")
         assert (await opened.receive(timeout=10)).data == b"before"
         fault = await asyncio.to_thread(admin.fault, "silent", match=mine(client), times=None)
-        await opened.ping(b"lost")
-        await opened.send_json({"method": "LIST_SUBSCRIPTIONS", "id": 1})
-        answer = await opened.receive(timeout=10)
-        assert answer.json() == {"result": [], "id": 1}, "the ping before it was answered"
         await asyncio.to_thread(client.limit, "BUY", "0.01", 45_000, newClientOrderId="lost")
+        await opened.ping(b"lost")
+        await opened.send_json({"method": "SHOUT", "id": 1})
+        await opened.send_json({"method": "LIST_SUBSCRIPTIONS", "id": 2})
+        names = ["btcusdt@kline_1d"]
+        await opened.send_json({"method": "SUBSCRIBE", "params": names, "id": 3})
+        await asyncio.to_thread(admin.wait_for, lambda event: event.get("streams") == names)
         await asyncio.to_thread(admin.clear_faults, fault)
         await asyncio.to_thread(client.limit, "BUY", "0.01", 45_000, newClientOrderId="heard")
         message = await opened.receive(timeout=10)
@@ -347,39 +357,104 @@ def test_the_same_seed_hits_the_same_requests(client: RawClient, admin: AdminCli
     assert 3 < len(first) < 25
 
 
+# What a plan draws that shows in the log of forty orders, or in what a stream tells.
+SHOWN = ["unknown", "respond", "limit", "ghost", "drop", "repeat", "reorder", "alter_stream"]
+
+
 async def session_of(directory: Path, seed: int) -> tuple[Any, ...]:
-    """A process of its own with faults of this seed: its plan, what forty orders met, and which of
-    forty prices its stream told."""
+    """A process of its own with the faults of this seed: its plan, what forty orders met, and what
+    the account's stream told of them. Other traffic comes in between, more with each process."""
     with PaperVenue(directory) as venue:
         admin, client = venue.admin, RawClient(venue)
-        plan = admin.plan_faults(seed, account="NOBODY")
-        always: dict[str, Any] = {"times": None, "seed": seed}
-        admin.fault("ghost", match=ENTRY, chance=0.2, **always)
-        admin.fault("respond", match=ENTRY, chance=0.3, status=503, body={}, **always)
-        admin.fault("drop", match={"event": "bookTicker"}, chance=0.4, **always)
-        async with socket(venue, "/public/ws/btcusdt@bookTicker/ethusdt@miniTicker") as opened:
+        key = await listen_key(client)
+        # All that is planned begins within half a second and lasts for longer than this takes.
+        plan = admin.plan_faults(seed, for_s=2.0, account=client.alias, kinds=SHOWN)
+        await asyncio.sleep(max(fault["after_s"] for fault in plan["faults"]) + 0.2)
+        async with socket(venue, f"/private/ws?listenKey={key}") as opened:
             for number in range(40):
-                await asyncio.to_thread(client.order, "BUY", "0.01")
-                await asyncio.to_thread(admin.price, 46_000 + number)
-            await asyncio.to_thread(admin.price, 3_700, "ETHUSDT")  # the last message
+                for _ in range(next(BETWEEN) % 3):
+                    await asyncio.to_thread(client.send, "GET", "/fapi/v1/ping", key=None)
+                await asyncio.to_thread(limit_unless_refused, client, f"n{number}")
+            await asyncio.to_thread(admin.clear_faults)
+            await asyncio.to_thread(client.limit, "BUY", "0.01", 45_000, newClientOrderId="last")
             told = []
-            while (frame := (await receive(opened, 1))[0])["s"] != "ETHUSDT":
-                told.append(frame["b"])
+            while (frame := (await receive(opened, 1))[0])["o"]["c"] != "last":
+                told.append((frame["o"]["c"], frame["o"]["X"]))
         client.close()
         asked = [e for e in venue.events("request") if e["path"] == ENTRY["path"]]
+        took_s = (asked[-1]["ts_ms"] - asked[0]["ts_ms"]) / 1000
+        shortest_s = min(fault["for_s"] for fault in plan["faults"])
+        assert took_s < shortest_s, "a window ended meanwhile: that is the clock's, not the seed's"
     return plan, [(event["fault"], event["status"]) for event in asked], told
 
 
+BETWEEN = itertools.count()
+
+
+def limit_unless_refused(client: RawClient, client_id: str) -> None:
+    with contextlib.suppress(ValueError):  # half an answer, or a page of HTML
+        client.limit("BUY", "0.01", 45_000, newClientOrderId=client_id)
+
+
 async def test_the_same_seed_is_the_same_faults_in_another_process(tmp_path: Path) -> None:
-    first = await session_of(tmp_path / "first", 5)
-    second = await session_of(tmp_path / "second", 5)
-    other = await session_of(tmp_path / "other", 6)
+    first = await session_of(tmp_path / "first", SEED)
+    second = await session_of(tmp_path / "second", SEED)
+    other = await session_of(tmp_path / "other", SEED + 1)
     assert first == second
     _, orders, told = first
     assert {fault for fault, _ in orders} == {"ghost", "respond", None}
-    assert len(orders) == 40
-    assert 5 < len(told) < 40
+    assert len(orders) == 41
+    assert {status for _, status in orders} > {200, 503}
+    assert {state for _, state in told} == {"NEW", "CANCELED"}
+    names = [name for name, _ in told]
+    assert len(set(names)) < len(names), "nothing came again"
+    assert names != sorted(names, key=lambda name: int(name[1:])), "nothing changed places"
     assert all(mine != theirs for mine, theirs in zip(first, other, strict=True))
+
+
+SEED = 5
+
+
+def test_a_draw_is_of_its_own_traffic_alone() -> None:
+    """Not of the time, of other accounts and endpoints, or of other faults."""
+
+    def hits(*, busy: bool) -> list[bool]:
+        now = [0.0]
+        faults = Faults(lambda: now[0])
+        if busy:
+            every = FaultRequest(effect=Effect(kind="ghost"), chance=0.5, after_s=3, for_s=10)
+            faults.add(every)
+        drawn = Effect(kind="hide")
+        hide = faults.add(FaultRequest(effect=drawn, chance=0.3, seed=5, after_s=2))
+        found = []
+        for number in range(60):
+            now[0] = number * (0.7 if busy else 0.1)
+            if busy:
+                faults.take("POST", "/fapi/v1/order", "B", "", {})
+                faults.take("GET", "/fapi/v1/order", "A", "", {})
+            taken = faults.take("POST", "/fapi/v1/order", "A", "", {})
+            found.append(taken is hide)
+        return found
+
+    quiet, busy = hits(busy=False), hits(busy=True)
+    assert 5 < sum(quiet) < 30
+    # The ghost comes first where both hit, and each has its own time.
+    assert quiet[20:] == busy[20:]
+
+
+def test_latency_is_drawn_for_each_way_alone() -> None:
+    def ways(other: int) -> list[float]:
+        latency = Latency(0)
+        latency.set(LatencyRequest(median_ms=40, sigma=1, seed=7))
+        drawn = []
+        for _ in range(20):
+            drawn.append(latency.one_way_s("POST /fapi/v1/order A"))
+            for _ in range(other):
+                latency.one_way_s("stream A")
+        return drawn
+
+    assert ways(0) == ways(2)
+    assert len(set(ways(0))) == 20
 
 
 def test_a_fault_has_its_time() -> None:
@@ -401,8 +476,14 @@ def test_the_same_seed_is_the_same_plan(admin: AdminClient) -> None:
     assert plans[0] == plans[1]
     assert plans[0] != plans[2]
     kinds = {fault["effect"]["kind"] for fault in plans[0]["faults"]}
-    assert {"lost_before", "hide", "ghost", "stale", "silent", "reorder", "ban"} <= kinds
+    assert kinds == {*get_args(RequestKind), *get_args(StreamKind)}, "never drawn"
     assert plans[0]["clock"][-1]["offset_ms"] == 0
+    assert [bool(step["latency"]) for step in plans[0]["latency"]] == [True, False]
+    drawn = plans[0]["faults"]
+    assert any(f["effect"].get("status") == 429 for f in drawn)
+    quiet = [f["match"]["symbol"] for f in drawn if f["match"].get("symbol")]
+    assert set(quiet) <= {"BTCUSDT", "ETHUSDT", "SOLUSDT"}
+    assert quiet
     starts = [fault["after_s"] for fault in plans[0]["faults"]]
     assert starts == sorted(starts)
     with pytest.raises(AdminFailure, match="no explosion"):
@@ -419,6 +500,37 @@ def test_a_planned_clock_step_goes_with_all_faults(
     while time.monotonic() < deadline:  # a time in which nothing is to happen
         server_ms = client.send("GET", "/fapi/v1/time").body["serverTime"]
         assert abs(server_ms - time.time() * 1000) < 1_000
+
+
+def test_a_plan_has_its_venues_words(shared_venue: PaperVenue, admin: AdminClient) -> None:
+    """What is altered or gone is there to be: none of the other venue's endpoints and events."""
+    admin.open_account("PLANNED", venue=KRAKEN)
+    kinds = ["alter", "alter_stream", "gone", "quiet"]
+    for account, others in (("PLANNED", "/fapi/"), ("NOBODY", "/derivatives/")):
+        for seed in range(5):
+            drawn = admin.plan_faults(seed, account=account, kinds=kinds)["faults"]
+            paths = [f["match"]["path"] for f in drawn if f["match"].get("path")]
+            assert not [path for path in paths if path.startswith(others)]
+            symbols = {f["match"]["symbol"] for f in drawn if f["match"].get("symbol")}
+            assert all(symbol.startswith("PF_") is (account == "PLANNED") for symbol in symbols)
+    admin.clear_faults()
+
+
+def test_planned_latency_comes_and_goes(client: RawClient, admin: AdminClient) -> None:
+    admin.latency(3)
+    before = admin.health()["last"]
+    slow, back = admin.plan_faults(3, for_s=0.5, kinds=["latency"])["latency"]
+    found = []
+    for wanted in (slow["latency"]["median_ms"], 3):
+        event = admin.wait_for(
+            lambda event, wanted=wanted: (  # type: ignore[misc]
+                event.get("action") == "latency" and event["latency"]["median_ms"] == wanted
+            ),
+            after=before,
+        )
+        found.append(event["seq"])
+    assert found == sorted(found)
+    assert back["latency"] is None
 
 
 def test_a_planned_clock_step_is_taken(client: RawClient, admin: AdminClient) -> None:

@@ -111,9 +111,14 @@ async def test_a_socket_that_only_went_silent_is_given_up(
 async def test_an_expired_listen_key_is_replaced(
     paper: PaperVenue, venue: BinanceUsdm, follower: Follower
 ) -> None:
-    [client] = venue._session.clients.values()
-    client.inbox.put_nowait({"e": "listenKeyExpired", "E": 1})
-    await eventually_async(lambda: follower.resets == 2)
+    """Its websocket stays open and would never tell anything again."""
+    paper.admin.clock(61 * 60_000)
+    try:
+        await eventually_async(lambda: follower.resets == 2, what="stream with a new key")
+    finally:
+        paper.admin.clock(0)
+    placed = await venue.create_order(entry())
+    await follower.wait_state(placed.client_id, OrderState.FILLED)
 
 
 async def test_a_listen_key_that_cannot_be_renewed_is_given_up_in_time(

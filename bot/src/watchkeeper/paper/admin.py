@@ -251,8 +251,7 @@ class Admin:
         body = await _body(request, LatencyRequest)
         if not 0 <= body.median_ms <= 60_000 or not 0 <= body.sigma <= 5:
             raise AdminError(400, "latency: median_ms must be 0 to 60000, sigma 0 to 5")
-        self._venue.latency.set(body)
-        self._log_market({"kind": "fault", "action": "latency", "latency": body})
+        self._venue.set_latency(body)
         return body
 
     async def _funding(self, request: web.BaseRequest, symbol: str) -> Any:

@@ -47,7 +47,6 @@ from watchkeeper.paper.rules import RULES, Rules
 
 GOOD_TILL_MIN_MS = 600_000  # a GTD order lives ten minutes at least
 GOOD_TILL_MAX_MS = 253_402_300_799_000  # 31 December 9999
-MAX_AMENDMENTS = 10_000
 COUNTDOWN = "countdown"  # why an order ended
 
 
@@ -265,7 +264,7 @@ class Engine:
             raise Refused(Reason.NOT_AMENDABLE)
         if (quantity, price) == (order.quantity, order.price):
             raise Refused(Reason.NOTHING_TO_AMEND)
-        if len(order.amendments) >= MAX_AMENDMENTS:
+        if rules.max_amendments is not None and len(order.amendments) >= rules.max_amendments:
             raise Refused(Reason.AMEND_LIMIT)
         quote = self.quotes[symbol]
         check_quantity(rules, quantity, market=False)

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import msgspec
 
 from watchkeeper.paper.faults import Effect, FaultRequest, Match
+from watchkeeper.paper.latency import LatencyRequest
+from watchkeeper.paper.protocol.kraken.rules import KRAKEN_RULES
+from watchkeeper.paper.protocol.kraken.rules import VENUE as KRAKEN
+from watchkeeper.paper.rules import RULES
 
-_ORDERS = "POST"  # what places orders, on every protocol here
+_V3 = "/derivatives/api/v3"
 
 
 class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,67 +36,211 @@ class PlannedClock(msgspec.Struct, frozen=True, kw_only=True):
     offset_ms: int
 
 
+class PlannedLatency(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages take so long from now on; None: as long as before the plan."""
+
+    after_s: float
+    latency: LatencyRequest | None
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a seed stands for."""
 
     seed: int
     faults: list[FaultRequest]
     clock: list[PlannedClock]
+    latency: list[PlannedLatency]
 
 
-def _draw_lost_before(draw: random.Random) -> Effect:
-    return Effect(kind="lost_before", hold_s=round(draw.uniform(0, 8), 1))
+class _Words(NamedTuple):
+    """A venue's names for what a plan may do to it."""
+
+    readings: tuple[tuple[str, dict[str, Any]], ...]  # path, what it says instead
+    events: tuple[tuple[str, dict[str, Any]], ...]
+    endpoints: tuple[str, ...]
+    symbols: tuple[str, ...]
+    too_many: dict[str, Any]  # body of a 429
 
 
-def _draw_lost_after(draw: random.Random) -> Effect:
-    return Effect(kind="lost_after", hold_s=round(draw.uniform(0, 8), 1))
+_BINANCE_WORDS = _Words(
+    readings=(
+        ("/fapi/v3/positionRisk", {"positionAmt": "0"}),
+        ("/fapi/v1/openAlgoOrders", {"quantity": "0.001"}),
+        ("/fapi/v1/order", {"status": "CANCELED"}),
+    ),
+    events=(
+        ("ORDER_TRADE_UPDATE", {"o.x": "CANCELED", "o.X": "CANCELED"}),
+        ("ALGO_UPDATE", {"o.X": "EXPIRED"}),
+        ("ACCOUNT_UPDATE", {"a.P.pa": "0"}),
+    ),
+    endpoints=(
+        "/fapi/v1/order",
+        "/fapi/v1/algoOrder",
+        "/fapi/v1/openAlgoOrders",
+        "/fapi/v3/positionRisk",
+        "/fapi/v1/listenKey",
+    ),
+    symbols=tuple(RULES),
+    too_many={"code": -1003, "msg": "Too many requests."},
+)
+_KRAKEN_WORDS = _Words(
+    readings=(
+        (f"{_V3}/openpositions", {"openPositions.size": 0.0001}),
+        (f"{_V3}/openorders", {"openOrders.stopPrice": 1.0}),
+        (f"{_V3}/fills", {"fills.price": 1.0}),
+    ),
+    events=(
+        ("open_orders", {"is_cancel": True, "reason": "cancelled_by_user"}),
+        ("open_positions", {"positions.balance": 0.0}),
+        ("fills", {"fills.qty": 0.0001}),
+    ),
+    endpoints=(f"{_V3}/sendorder", f"{_V3}/cancelorder", f"{_V3}/openorders"),
+    symbols=tuple(KRAKEN_RULES),
+    too_many={"result": "error", "error": "apiLimitExceeded"},
+)
 
 
-def _draw_delay(draw: random.Random) -> Effect:
-    return Effect(
-        kind="delay",
-        delay_s=round(draw.lognormvariate(0, 1), 2),
-        when=draw.choice(("before", "after")),
-    )
+Drawn = tuple[Effect, Match]
 
 
-def _draw_unknown(_: random.Random) -> Effect:
+def _lost_before(draw: random.Random, _: _Words) -> Drawn:
+    return Effect(kind="lost_before", hold_s=round(draw.uniform(0, 8), 1)), _ORDERS
+
+
+def _lost_after(draw: random.Random, _: _Words) -> Drawn:
+    return Effect(kind="lost_after", hold_s=round(draw.uniform(0, 8), 1)), _ORDERS
+
+
+def _delay(draw: random.Random, _: _Words) -> Drawn:
+    delay_s = round(draw.lognormvariate(0, 1), 2)
+    return Effect(kind="delay", delay_s=delay_s, when=draw.choice(("before", "after"))), _ALL
+
+
+def _unknown(_: random.Random, __: _Words) -> Drawn:
     body = {"code": -1007, "msg": "Timeout waiting for response from backend server."}
-    return Effect(kind="respond", status=503, body=body)
+    return Effect(kind="respond", status=503, body=body), _ORDERS
 
 
-def _draw_hide(draw: random.Random) -> Effect:
-    return Effect(kind="hide", lasts_s=round(draw.uniform(1, 120)))
+def _respond(draw: random.Random, _: _Words) -> Drawn:
+    """What stands between a client and a venue answers, or half of an answer comes."""
+    answers = (
+        (500, ""),
+        (502, "<html>Bad Gateway</html>"),
+        (504, ""),
+        (403, "<html/>"),
+        (200, "{"),
+    )
+    status, body = draw.choice(answers)
+    return Effect(kind="respond", status=status, body=body), _ALL
 
 
-def _draw_ban(draw: random.Random) -> Effect:
-    return Effect(kind="ban", lasts_s=round(draw.uniform(2, 10)))
+def _limit(draw: random.Random, words: _Words) -> Drawn:
+    wait = {"Retry-After": str(draw.randint(1, 3))}
+    return Effect(kind="respond", status=429, body=words.too_many, headers=wait), _ALL
 
 
-# Kind: (effect, chance of a request or message that fits, longest window in seconds, method).
-_KINDS: dict[str, tuple[Callable[[random.Random], Effect], float, float, str | None]] = {
-    "lost_before": (_draw_lost_before, 0.2, 20, _ORDERS),
-    "lost_after": (_draw_lost_after, 0.2, 20, _ORDERS),
-    "delay": (_draw_delay, 0.3, 20, None),
-    "unknown": (_draw_unknown, 0.2, 20, _ORDERS),
-    "hide": (_draw_hide, 0.3, 30, _ORDERS),
-    "ghost": (lambda _: Effect(kind="ghost"), 0.2, 20, _ORDERS),
-    "duplicate": (lambda _: Effect(kind="duplicate"), 0.5, 20, "GET"),
-    "stale": (lambda _: Effect(kind="stale"), 0.7, 10, "GET"),
-    "maintenance": (lambda _: Effect(kind="maintenance"), 1, 8, None),
-    "ban": (_draw_ban, 0.05, 10, None),
-    "silent": (lambda _: Effect(kind="silent"), 1, 20, None),
-    "drop": (lambda _: Effect(kind="drop"), 0.3, 20, None),
-    "repeat": (lambda d: Effect(kind="repeat", copies=d.randint(1, 3)), 0.3, 30, None),
-    "reorder": (lambda d: Effect(kind="reorder", window=d.randint(2, 5)), 0.7, 30, None),
-    "late": (lambda d: Effect(kind="late", delay_s=round(d.uniform(0.1, 5), 1)), 0.5, 20, None),
-    "close": (lambda _: Effect(kind="close"), 1, 1, None),
+def _hide(draw: random.Random, _: _Words) -> Drawn:
+    return Effect(kind="hide", lasts_s=round(draw.uniform(1, 120))), _ORDERS
+
+
+def _ghost(_: random.Random, __: _Words) -> Drawn:
+    return Effect(kind="ghost"), _ORDERS
+
+
+def _duplicate(_: random.Random, __: _Words) -> Drawn:
+    return Effect(kind="duplicate"), _READINGS
+
+
+def _stale(_: random.Random, __: _Words) -> Drawn:
+    return Effect(kind="stale"), _READINGS
+
+
+def _alter(draw: random.Random, words: _Words) -> Drawn:
+    path, fields = draw.choice(words.readings)
+    return Effect(kind="alter", set=fields), Match(method="GET", path=path)
+
+
+def _maintenance(_: random.Random, __: _Words) -> Drawn:
+    return Effect(kind="maintenance"), _ALL
+
+
+def _ban(draw: random.Random, _: _Words) -> Drawn:
+    return Effect(kind="ban", lasts_s=round(draw.uniform(2, 10))), _ALL
+
+
+def _gone(draw: random.Random, words: _Words) -> Drawn:
+    return Effect(kind="gone"), Match(path=draw.choice(words.endpoints))
+
+
+def _silent(_: random.Random, __: _Words) -> Drawn:
+    return Effect(kind="silent"), _ALL
+
+
+def _drop(_: random.Random, __: _Words) -> Drawn:
+    return Effect(kind="drop"), _ALL
+
+
+def _quiet(draw: random.Random, words: _Words) -> Drawn:
+    return Effect(kind="drop"), Match(symbol=draw.choice(words.symbols))
+
+
+def _repeat(draw: random.Random, _: _Words) -> Drawn:
+    return Effect(kind="repeat", copies=draw.randint(1, 3)), _ALL
+
+
+def _reorder(draw: random.Random, _: _Words) -> Drawn:
+    return Effect(kind="reorder", window=draw.randint(2, 5)), _ALL
+
+
+def _late(draw: random.Random, _: _Words) -> Drawn:
+    return Effect(kind="late", delay_s=round(draw.uniform(0.1, 5), 1)), _ALL
+
+
+def _alter_stream(draw: random.Random, words: _Words) -> Drawn:
+    event, fields = draw.choice(words.events)
+    return Effect(kind="alter_stream", set=fields), Match(event=event)
+
+
+def _close(draw: random.Random, _: _Words) -> Drawn:
+    return Effect(kind="close", code=draw.choice((0, 1001, 1008))), _ALL
+
+
+_ALL = Match()
+_ORDERS = Match(method="POST")  # what places orders, on every protocol here
+_READINGS = Match(method="GET")
+
+# Kind: (draw, chance of a request or message that fits, longest window in seconds).
+_KINDS: dict[str, tuple[Callable[[random.Random, _Words], Drawn], float, float]] = {
+    "lost_before": (_lost_before, 0.2, 20),
+    "lost_after": (_lost_after, 0.2, 20),
+    "delay": (_delay, 0.3, 20),
+    "unknown": (_unknown, 0.2, 20),
+    "respond": (_respond, 0.1, 20),
+    "limit": (_limit, 0.05, 10),
+    "hide": (_hide, 0.3, 30),
+    "ghost": (_ghost, 0.2, 20),
+    "duplicate": (_duplicate, 0.5, 20),
+    "stale": (_stale, 0.7, 10),
+    "alter": (_alter, 0.5, 8),
+    "maintenance": (_maintenance, 1, 8),
+    "ban": (_ban, 0.05, 10),
+    "gone": (_gone, 1, 8),
+    "silent": (_silent, 1, 20),
+    "drop": (_drop, 0.3, 20),
+    "quiet": (_quiet, 1, 20),
+    "repeat": (_repeat, 0.3, 30),
+    "reorder": (_reorder, 0.7, 30),
+    "late": (_late, 0.5, 20),
+    "alter_stream": (_alter_stream, 0.3, 20),
+    "close": (_close, 1, 1),
 }
-KINDS = (*_KINDS, "clock")
+KINDS = (*_KINDS, "clock", "latency")
 
 
-def plan(request: PlanRequest) -> Plan:
+def plan(request: PlanRequest, venue: str) -> Plan:
     """The faults that ``request.seed`` stands for, in the order in which they begin.
+
+    ``venue``: whose names for endpoints, events and symbols are drawn.
 
     Raises:
         ValueError: a kind that there is not.
@@ -100,19 +249,23 @@ def plan(request: PlanRequest) -> Plan:
     unknown = sorted(set(wanted) - set(KINDS))
     if unknown:
         raise ValueError(f"kinds: no {', '.join(unknown)}; there are {', '.join(KINDS)}")
+    words = _KRAKEN_WORDS if venue == KRAKEN else _BINANCE_WORDS
     faults: list[FaultRequest] = []
     for kind in wanted:
-        if kind == "clock":
+        if kind not in _KINDS:
             continue
-        make, chance, longest_s, method = _KINDS[kind]
+        make, chance, longest_s = _KINDS[kind]
         draw = random.Random(f"{request.seed} {kind}")  # noqa: S311
         starts_s = draw.uniform(0, request.for_s / 4)
         while starts_s < request.for_s:
             length_s = draw.uniform(longest_s / 4, longest_s)
+            effect, match = make(draw, words)
+            if kind != "quiet":  # prices are told to sockets that are no account's
+                match = msgspec.structs.replace(match, account=request.account)
             faults.append(
                 FaultRequest(
-                    effect=make(draw),
-                    match=Match(method=method, account=request.account),
+                    effect=effect,
+                    match=match,
                     chance=chance,
                     seed=draw.randrange(2**32),
                     after_s=round(starts_s, 1),
@@ -122,7 +275,10 @@ def plan(request: PlanRequest) -> Plan:
             starts_s += length_s + draw.expovariate(4 / request.for_s)
     faults.sort(key=lambda fault: fault.after_s)
     return Plan(
-        seed=request.seed, faults=faults, clock=_clock(request) if "clock" in wanted else []
+        seed=request.seed,
+        faults=faults,
+        clock=_clock(request) if "clock" in wanted else [],
+        latency=_latency(request) if "latency" in wanted else [],
     )
 
 
@@ -134,4 +290,20 @@ def _clock(request: PlanRequest) -> list[PlannedClock]:
     return [
         PlannedClock(after_s=moment, offset_ms=offset)
         for moment, offset in zip(moments, offsets, strict=True)
+    ]
+
+
+def _latency(request: PlanRequest) -> list[PlannedLatency]:
+    """A slow way with a long tail, and the way back."""
+    draw = random.Random(f"{request.seed} latency")  # noqa: S311
+    starts_s, ends_s = sorted(round(draw.uniform(0, request.for_s), 1) for _ in range(2))
+    slow = LatencyRequest(
+        median_ms=round(draw.uniform(20, 200)),
+        sigma=round(draw.uniform(0.3, 1.2), 2),
+        max_ms=3_000,
+        seed=draw.randrange(2**32),
+    )
+    return [
+        PlannedLatency(after_s=starts_s, latency=slow),
+        PlannedLatency(after_s=ends_s, latency=None),
     ]

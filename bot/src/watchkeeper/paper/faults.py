@@ -1,8 +1,8 @@
 """Faults that a test asks for: what they hit, and what happens to it. Any wire protocol.
 
 A fault hits requests or stream messages, by its effect's kind. Which of those that fit are hit is
-drawn from the fault's own seed and a count per endpoint (or stream event) and account, never from
-the time: the same seed and the same traffic give the same faults.
+drawn from the fault's own seed and from how many of that endpoint (or event and stream) and account
+have come since it was added, whether its time had come or not. Only that time is the clock's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -128,6 +128,12 @@ class Fault(msgspec.Struct, kw_only=True):
             and (self.ends_s is None or now_s < self.ends_s)
         )
 
+    def use(self) -> None:
+        """It has hit once more."""
+        self.hits += 1
+        if self.left is not None:
+            self.left -= 1
+
 
 class Faults:
     """All faults, the oldest first. They end with the process: a restart is a clean slate."""
@@ -208,41 +214,50 @@ class Faults:
         if not self._requests:
             return None
         now_s = self._clock_s()
-        for fault in self._requests.values():
-            if (
-                fault.is_live(now_s)
-                and _fits(fault.match, method, path, account, client_id, params)
-                and self._hits(fault, f"{method} {path} {account}")
-            ):
-                return fault
-        return None
+        # All of them are asked, so that one that hits does not shift the draws of those after it.
+        hit = [
+            fault
+            for fault in self._requests.values()
+            if _fits(fault.match, method, path, account, client_id, params)
+            and self._hits(fault, f"{method} {path} {account}", now_s)
+        ]
+        if not hit:
+            return None
+        hit[0].use()
+        return hit[0]
 
-    def take_stream(self, account: str, symbol: str, event: str, stream: str) -> Iterator[Fault]:
+    def take_stream(self, account: str, symbol: str, event: str, stream: str) -> Sequence[Fault]:
         """The faults that hit a stream message, each counted as used."""
         now_s = self._clock_s()
-        for fault in self._streams.values():
-            match = fault.match
-            if (
-                fault.is_live(now_s)
-                and match.account in {None, account}
-                and match.symbol in {None, symbol}
-                and match.event in {None, event}
-                and match.stream in {None, stream}
-                and self._hits(fault, f"{account} {symbol} {event} {stream}")
-            ):
-                yield fault
+        hit = [
+            fault
+            for fault in self._streams.values()
+            if fault.match.account in {None, account}
+            and fault.match.symbol in {None, symbol}
+            and fault.match.event in {None, event}
+            and fault.match.stream in {None, stream}
+            and self._hits(fault, f"{account} {symbol} {event} {stream}", now_s)
+        ]
+        for fault in hit:
+            fault.use()
+        return hit
 
-    def _hits(self, fault: Fault, what: str) -> bool:
+    def silences(self, account: str) -> bool:
+        """Whether a websocket leaves out what no stream tells: a pong, or an answer."""
+        return any(
+            fault.match.account in {None, account}
+            and fault.match.symbol is fault.match.event is fault.match.stream is None
+            for fault in self.live("silent")
+        )
+
+    def _hits(self, fault: Fault, what: str, now_s: float) -> bool:
         if fault.chance < 1:
             key = (fault.id, what)
             self._seen[key] += 1
             draw = random.Random(f"{fault.seed} {fault.effect.kind} {what} {self._seen[key]}")  # noqa: S311
             if draw.random() >= fault.chance:
                 return False
-        fault.hits += 1
-        if fault.left is not None:
-            fault.left -= 1
-        return True
+        return fault.is_live(now_s)
 
 
 def alter(answer: Any, fields: dict[str, Any]) -> Any:

@@ -33,7 +33,7 @@ class Front:
         """What is told as time passes."""
         if not self._venue.paused:
             self._binance_streams.mark_prices(second)
-        self._binance_streams.expire_listen_keys()
+        self._venue.expire_listen_keys()
         self._kraken_streams.heartbeat()
 
     def drop(self, account: str | None) -> int:

@@ -54,7 +54,7 @@ async def run(
     fault = venue.faults.take(asked.method, asked.path, asked.alias, asked.client_id, asked.matched)
     effect = fault.effect if fault is not None else Effect(kind="respond")
     kind = effect.kind if fault is not None else ""
-    await _travel(venue)
+    await _travel(venue, asked)
     if kind in _NOT_EXECUTED:
         answer = _instead(endpoint, effect)
         lost = kind == "lost_before"
@@ -77,7 +77,7 @@ async def run(
         return await _lose(request, effect.hold_s)
     if kind == "delay" and effect.when == "after":
         await asyncio.sleep(effect.delay_s)
-    await _travel(venue)
+    await _travel(venue, asked)
     return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
 
 
@@ -91,8 +91,8 @@ def _instead(endpoint: Endpoint, effect: Effect) -> Answer:
     return Answer(effect.status, None, body, headers)
 
 
-async def _travel(venue: Venue) -> None:
-    if wait_s := venue.latency.one_way_s():
+async def _travel(venue: Venue, asked: Asked) -> None:
+    if wait_s := venue.latency.one_way_s(f"{asked.method} {asked.path} {asked.alias}"):
         await asyncio.sleep(wait_s)
 
 

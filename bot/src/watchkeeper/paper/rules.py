@@ -44,6 +44,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     trigger_protect: Decimal = Decimal("0.05")
     max_orders: int = 200
     max_algo_orders: int = 200
+    max_amendments: int | None = 10_000  # of one order; None: any number
 
     def bracket(self, notional: Decimal) -> Bracket:
         """The bracket a position of this notional (USDT, absolute) falls into."""

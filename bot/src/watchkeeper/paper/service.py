@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from watchkeeper.paper.changes import Change, account_of
 from watchkeeper.paper.engine import Engine
 from watchkeeper.paper.fault_plan import Plan, PlanRequest, plan
 from watchkeeper.paper.faults import Faults
-from watchkeeper.paper.latency import Latency
+from watchkeeper.paper.latency import Latency, LatencyRequest
 from watchkeeper.paper.market import TICKS_PER_BAR, Bar, Candles, Market, Tick
 from watchkeeper.paper.model import AccountRecord, PublicTrade, Quote
 from watchkeeper.paper.protocol.kraken.rules import KRAKEN_RULES
@@ -97,13 +98,15 @@ class Venue:
         self.views = Views(self.engine, self.now_ms)
         self.faults = Faults()
         self.faults.on_arm.append(self.views.armed)
-        self._clock_steps: list[tuple[float, int]] = []  # (when by the monotonic clock, offset)
+        # What is planned for the whole venue: when, by the monotonic clock, and what.
+        self._steps: list[tuple[float, Callable[[], None]]] = []
         self.candles = Candles()
         self.misses: Counter[str] = Counter()
         self.speed = 60.0
         self.private_delay_ms = 0  # after which a private feed goes live, where a venue has that
         self.on_change: list[Callable[[Change, int], None]] = []
         self.on_tick: list[Callable[[Tick, int], None]] = []
+        self.on_expiry: list[Callable[[Account, str], None]] = []  # of a listen key
         self.keys: dict[str, Account] = {}
         self.listen_keys: dict[str, Account] = {}
         self._seq = self.store.last_seq()
@@ -155,34 +158,50 @@ class Venue:
         self.clock_offset_ms = offset_ms
         self.log([("", {"kind": "fault", "action": "clock", "offset_ms": offset_ms})])
 
+    def set_latency(self, request: LatencyRequest) -> None:
+        """Messages take so long from now on."""
+        self.latency.set(request)
+        self.log([("", {"kind": "fault", "action": "latency", "latency": request})])
+
     def plan_faults(self, request: PlanRequest) -> Plan:
         """Arm what a seed stands for, beginning now.
 
         Raises:
             ValueError: a kind of fault that there is not.
         """
-        planned = plan(request)
+        account = self.engine.accounts.get(request.account or "")
+        planned = plan(request, account.record.venue if account is not None else "")
         now_s = time.monotonic()
         fields = {"kind": "fault", "action": "plan", "plan": request}
         self.log([("", fields)])
         for fault in planned.faults:
             self.faults.add(fault)
-        self._clock_steps += [(now_s + step.after_s, step.offset_ms) for step in planned.clock]
+        self._steps += [
+            (now_s + clock.after_s, partial(self.set_clock, clock.offset_ms))
+            for clock in planned.clock
+        ]
+        before = self.latency.request
+        self._steps += [
+            (now_s + slow.after_s, partial(self.set_latency, slow.latency or before))
+            for slow in planned.latency
+        ]
         return planned
 
     def remove_faults(self, fault_id: int | None) -> int:
-        """Remove one fault, or all with the clock steps that are still planned; how many faults."""
+        """Remove one fault, or all with the steps of clock and latency that are still planned; how
+        many faults."""
         if fault_id is None:
-            self._clock_steps.clear()
+            self._steps.clear()
         return self.faults.remove(fault_id)
 
     def pass_time(self) -> None:
-        """Do what is due: faults that begin, clock steps, countdowns, expired orders, funding."""
+        """Do what is due: faults that begin, planned steps, countdowns, expired orders, funding."""
         self.faults.pass_time()
         now_s = time.monotonic()
-        for step in [step for step in self._clock_steps if step[0] <= now_s]:
-            self._clock_steps.remove(step)
-            self.set_clock(step[1])
+        due = [step for step in self._steps if step[0] <= now_s]
+        self._steps = [step for step in self._steps if step[0] > now_s]
+        for _, take in sorted(due, key=lambda step: step[0]):
+            take()
         self.engine.pass_time()
         period = self.now_ms() // FUNDING_MS
         if period > self._funded:
@@ -286,35 +305,29 @@ class Venue:
     def listen_key(self, account: Account) -> str:
         """A new listen key, or the valid one for another hour."""
         record = account.record
-        now = self.now_ms()
-        if not record.listen_key or record.listen_key_until_ms <= now:
-            self.listen_keys.pop(record.listen_key, None)
+        if not record.listen_key:
             record.listen_key = secrets.token_urlsafe(48)[:64].replace("-", "A").replace("_", "B")
             self.listen_keys[record.listen_key] = account
-        record.listen_key_until_ms = now + LISTEN_KEY_MS
+        record.listen_key_until_ms = self.now_ms() + LISTEN_KEY_MS
         self.engine.touch(account)
         return record.listen_key
 
-    def drop_listen_key(self, account: Account) -> str:
-        """End the account's listen key; returns the one there was."""
+    def drop_listen_key(self, account: Account) -> None:
+        """End the account's listen key: its stream tells nothing more."""
         record = account.record
-        ended, record.listen_key, record.listen_key_until_ms = record.listen_key, "", 0
-        self.listen_keys.pop(ended, None)
+        self.listen_keys.pop(record.listen_key, None)
+        record.listen_key, record.listen_key_until_ms = "", 0
         self.engine.touch(account)
-        return ended
 
-    def expired_listen_keys(self) -> list[tuple[Account, str]]:
-        """End the keys whose hour is over."""
+    def expire_listen_keys(self) -> None:
+        """End the keys whose hour is over, and say so."""
         now = self.now_ms()
-        due = [
-            account
-            for account in self.engine.accounts.values()
-            if account.record.listen_key and account.record.listen_key_until_ms <= now
-        ]
-        ended = [(account, self.drop_listen_key(account)) for account in due]
-        if ended:
-            self.log([])
-        return ended
+        for key, account in [*self.listen_keys.items()]:
+            if account.record.listen_key_until_ms <= now:
+                self.drop_listen_key(account)
+                self.log([])
+                for listener in self.on_expiry:
+                    listener(account, key)
 
     # -- the log ----------------------------------------------------------------------------------
 

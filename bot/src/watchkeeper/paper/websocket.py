@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
+from collections import Counter, deque
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -21,7 +21,7 @@ CLOSE_S = 0.5  # for the closing handshake
 class Connection:
     """One websocket and the frames it has not been sent yet."""
 
-    def __init__(self, faults: Faults, latency: Latency) -> None:
+    def __init__(self, faults: Faults, latency: Latency, path: str) -> None:
         # Pings are answered by hand, so that a silent connection can leave them out.
         self.socket = web.WebSocketResponse(
             timeout=CLOSE_S, autoping=False, heartbeat=PING_S, max_msg_size=65_536
@@ -33,7 +33,9 @@ class Connection:
         self._latency = latency
         self._frames: deque[tuple[float, str]] = deque()
         self._last_due = 0.0
+        self._path = path
         self._kept: dict[int, list[str]] = {}  # by fault: what reorders has gathered
+        self._shuffles: Counter[int] = Counter()  # by fault
         self._wake = asyncio.Event()
         self._close_code: int | None = None
         self._overrun = False
@@ -59,12 +61,18 @@ class Connection:
         for each in texts:
             self.push_text(each, delay_s)
 
+    def answer(self, text: str) -> None:
+        """Queue what the client asked for, which of all faults only silence touches."""
+        if not self._faults.silences(self.account):
+            self.push_text(text)
+
     def push_text(self, text: str, delay_s: float = 0.0) -> None:
-        """Queue a frame that no fault touches. Frames never overtake each other."""
+        """Queue a frame as it is. Frames never overtake each other."""
         if len(self._frames) >= QUEUE:
             self._overrun = True
         else:
-            due = asyncio.get_running_loop().time() + self._latency.one_way_s() + delay_s
+            way_s = self._latency.one_way_s(f"stream {self.account or self._path}")
+            due = asyncio.get_running_loop().time() + way_s + delay_s
             self._last_due = max(due, self._last_due)
             self._frames.append((self._last_due, text))
         self._wake.set()
@@ -80,10 +88,8 @@ class Connection:
 
     async def pong(self, data: bytes) -> None:
         """Answer a ping, unless the connection is to be silent."""
-        for fault in self._faults.live("silent"):
-            if fault.match.account in {None, self.account}:
-                return
-        await self.socket.pong(data)
+        if not self._faults.silences(self.account):
+            await self.socket.pong(data)
 
     async def write(self) -> None:
         """Send what is queued, for ever; a client too slow is cut off."""
@@ -115,7 +121,8 @@ class Connection:
         if len(kept) < fault.effect.window:
             return []
         del self._kept[fault.id]
-        random.Random(f"{fault.seed} {fault.hits}").shuffle(kept)  # noqa: S311
+        self._shuffles[fault.id] += 1
+        random.Random(f"{fault.seed} {self._shuffles[fault.id]}").shuffle(kept)  # noqa: S311
         return kept
 
 
@@ -140,7 +147,7 @@ class Sockets(Generic[C]):
     """The live websockets of one protocol, and what ends them."""
 
     def __init__(self, faults: Faults) -> None:
-        self._clients: set[C] = set()
+        self._clients: dict[C, None] = {}  # in the order in which they came, as draws are
         faults.on_arm.append(self._armed)
 
     def drop(self, account: str | None, code: int = 0) -> int:

@@ -7,7 +7,9 @@ https://docs.kraken.com/exchange/api-reference/futures-websocket/ (``open_orders
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 import aiohttp
@@ -492,3 +494,101 @@ async def test_stream_faults_know_feeds_by_name(
     assert (await socket.next())["feed"] == "open_positions"
     assert await socket.quiet()
     assert shared_venue.admin.hits(fault) == 1
+
+
+async def three_stops(kraken: KrakenClient) -> None:
+    for number in range(3):
+        await stop(kraken, "45000", cliOrdId=f"s{number}")
+
+
+def client_ids(frames: list[Frame]) -> list[str]:
+    return [frame["order"]["cli_ord_id"] for frame in frames]
+
+
+async def test_a_socket_can_fall_silent_and_stay_open(
+    socket: Socket, kraken: KrakenClient, shared_venue: PaperVenue
+) -> None:
+    """No feed and no answer; when it is over, what came meanwhile is lost."""
+    admin = shared_venue.admin
+    await socket.live("open_orders")
+    match = {"account": kraken.alias}
+    fault = await asyncio.to_thread(admin.fault, "silent", match=match, times=None)
+    await stop(kraken, "45000", cliOrdId="lost")
+    await socket.send(event="ping")
+    await socket.send(event="nonsense")
+    await socket.send(event="subscribe", feed="ticker", product_ids=[SYMBOL])
+    await asyncio.to_thread(
+        admin.wait_for,
+        lambda e: (
+            e["account"] == kraken.alias
+            and e.get("action") == "subscribe"
+            and e["streams"] == [f"ticker:{SYMBOL}"]
+        ),
+    )
+    await asyncio.to_thread(admin.clear_faults, fault)
+    await stop(kraken, "45000", cliOrdId="heard")
+    assert client_ids([await socket.next()]) == ["heard"]
+
+
+async def test_messages_can_come_again(
+    socket: Socket, kraken: KrakenClient, shared_venue: PaperVenue
+) -> None:
+    await socket.live("fills")
+    match = {"account": kraken.alias, "event": "fills"}
+    shared_venue.admin.fault("repeat", match=match, copies=2)
+    await place(kraken, "mkt")
+    told = [await socket.next() for _ in range(3)]
+    assert told[0] == told[1] == told[2]
+    assert await socket.quiet()
+
+
+async def test_messages_can_change_places(
+    socket: Socket, kraken: KrakenClient, shared_venue: PaperVenue
+) -> None:
+    await socket.live("open_orders")
+    match = {"account": kraken.alias, "event": "open_orders"}
+    shared_venue.admin.fault("reorder", match=match, times=None, window=3, seed=3)
+    await three_stops(kraken)
+    told = client_ids([await socket.next() for _ in range(3)])
+    assert sorted(told) == ["s0", "s1", "s2"]
+    assert told != ["s0", "s1", "s2"]
+
+
+async def test_messages_can_be_late(
+    socket: Socket, kraken: KrakenClient, shared_venue: PaperVenue
+) -> None:
+    """REST knows before the feed does, and what follows does not come before."""
+    await socket.live("open_orders")
+    match = {"account": kraken.alias, "event": "open_orders"}
+    shared_venue.admin.fault("late", match=match, delay_s=0.5)
+    started = time.monotonic()
+    await three_stops(kraken)
+    assert len(await asyncio.to_thread(kraken.open_orders)) == 3
+    assert client_ids([await socket.next() for _ in range(3)]) == ["s0", "s1", "s2"]
+    assert time.monotonic() - started >= 0.5
+
+
+async def test_a_feed_can_tell_another_truth_than_rest(
+    socket: Socket, kraken: KrakenClient, shared_venue: PaperVenue
+) -> None:
+    await socket.live("open_positions")
+    match = {"account": kraken.alias, "event": "open_positions"}
+    shared_venue.admin.fault("alter_stream", match=match, set={"positions.balance": 0.0})
+    await place(kraken, "mkt")
+    [told] = (await socket.next())["positions"]
+    assert told["balance"] == 0.0
+    assert await asyncio.to_thread(kraken.held) == Decimal("0.01")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [(1001, (aiohttp.WSMsgType.CLOSE, 1001)), (0, (aiohttp.WSMsgType.CLOSED, None))],
+)
+async def test_sockets_can_be_closed(
+    socket: Socket, shared_venue: PaperVenue, alias: str, code: int, told: object
+) -> None:
+    await socket.live("fills")
+    match = {"account": alias}
+    await asyncio.to_thread(shared_venue.admin.fault, "close", match=match, code=code)
+    message = await socket.raw.receive(timeout=10)
+    assert (message.type, message.data) == told

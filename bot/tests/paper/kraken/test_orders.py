@@ -266,6 +266,10 @@ def test_an_edit_that_is_not_possible(kraken: KrakenClient) -> None:
         ({"orderId": post, "limitPrice": "46001"}, "postWouldExecute"),
     ):
         assert kraken.post("editorder", **params)["editStatus"]["status"] == status
+    small = kraken.place("lmt", symbol="PF_SOLUSD", size="0.01", limitPrice="100")["order_id"]
+    tiny = kraken.post("editorder", orderId=small, limitPrice="0.5")["editStatus"]
+    assert tiny["status"] == "tooManySmallOrders"
+    kraken.post("cancelorder", order_id=small)
     assert kraken.post("editorder", size="1")["error"] == "requiredArgumentMissing"
     assert [o["limitPrice"] for o in kraken.open_orders()] == [45_500, 45_500]
 

@@ -186,6 +186,16 @@ def test_a_reading_that_is_stale_or_altered(kraken: KrakenClient, shared_venue: 
     assert kraken.get("openpositions")["openPositions"] is None
 
 
+def test_a_fill_can_be_told_twice(kraken: KrakenClient, shared_venue: PaperVenue) -> None:
+    kraken.place("mkt")
+    kraken.place("mkt", size="0.02")
+    match = {"account": kraken.alias, "path": f"{V3}/fills"}
+    shared_venue.admin.fault("duplicate", match=match)
+    ids = [fill["fill_id"] for fill in kraken.get("fills")["fills"]]
+    assert (len(ids), len(set(ids)), ids[0] == ids[1]) == (3, 2, True)
+    assert len(kraken.get("fills")["fills"]) == 2
+
+
 # -- another hand, the log, a restart -------------------------------------------------------------
 
 

@@ -101,8 +101,9 @@ class MarketStreams:
                 "T": order.updated_ms,
             },
         }
-        for stream in (f"{order.symbol.lower()}@forceOrder", "!forceOrder@arr"):
-            self._publisher.publish(stream, message, symbol=order.symbol)
+        everybody = message | _pair(order.symbol)
+        self._publisher.publish(f"{order.symbol.lower()}@forceOrder", message, symbol=order.symbol)
+        self._publisher.publish("!forceOrder@arr", everybody, symbol=order.symbol)
 
     def _book_ticker(self, tick: Tick, now_ms: int) -> None:
         """Page *Individual Symbol Book Ticker Streams*."""

@@ -223,10 +223,12 @@ def income(venue: Venue, account: Account, params: Params) -> Any:
 
 
 def start_stream(venue: Venue, account: Account, params: Params) -> Any:
+    venue.expire_listen_keys()
     return {"listenKey": venue.listen_key(account)}
 
 
 def keep_stream(venue: Venue, account: Account, params: Params) -> Any:
+    venue.expire_listen_keys()
     if not account.record.listen_key:
         raise errors.NO_LISTEN_KEY
     return {"listenKey": venue.listen_key(account)}

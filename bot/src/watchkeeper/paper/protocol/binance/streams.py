@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from aiohttp import WSMsgType, web
 
+from watchkeeper.paper.accounts import Account
 from watchkeeper.paper.changes import (
     AlgoChanged,
     Change,
@@ -53,9 +54,14 @@ class Client:
         self.events: frozenset[str] = frozenset()
 
     def push(self, stream: str, payload: str, *, symbol: str, event: str) -> None:
-        """Queue a stream's payload."""
+        """Queue a stream's payload.
+
+        Faults know user data by its account alone: a listen key is another in each process, and
+        what is drawn must not depend on it.
+        """
         text = f'{{"stream":"{stream}","data":{payload}}}' if self.combined else payload
-        self.connection.push(text, symbol=symbol, event=event, stream=stream)
+        known_as = "" if stream == self.listen_key else stream
+        self.connection.push(text, symbol=symbol, event=event, stream=known_as)
 
 
 class Streams(Sockets[Client]):
@@ -64,11 +70,12 @@ class Streams(Sockets[Client]):
     def __init__(self, venue: Venue) -> None:
         super().__init__(venue.faults)
         self._venue = venue
-        self._by_stream: dict[str, set[Client]] = {}
-        self._by_account: dict[str, set[Client]] = {}
+        self._by_stream: dict[str, dict[Client, None]] = {}
+        self._by_account: dict[str, dict[Client, None]] = {}
         self._market = MarketStreams(venue, self)
         venue.on_change.append(self._changed)
         venue.on_tick.append(self._market.ticked)
+        venue.on_expiry.append(self._expired)
 
     # -- serving ----------------------------------------------------------------------------------
 
@@ -80,7 +87,7 @@ class Streams(Sockets[Client]):
         match = _PATH.fullmatch(request.path)
         kind = match["kind"] if match is not None else "ws"
         rest = (match["rest"] if match is not None else "") or ""
-        connection = Connection(venue.faults, venue.latency)
+        connection = Connection(venue.faults, venue.latency, request.path)
         client = Client(connection, combined=kind == "stream")
         key = request.query.get("listenKey") or (rest if rest in venue.listen_keys else "")
         if key:
@@ -116,16 +123,16 @@ class Streams(Sockets[Client]):
         return connection.socket
 
     def _add(self, client: Client) -> None:
-        self._clients.add(client)
+        self._clients[client] = None
         if client.account:
-            self._by_account.setdefault(client.account, set()).add(client)
+            self._by_account.setdefault(client.account, {})[client] = None
 
     def _remove(self, client: Client) -> None:
-        self._clients.discard(client)
+        del self._clients[client]
         for stream in client.streams:
-            self._by_stream[stream].discard(client)
+            del self._by_stream[stream][client]
         if client.account:
-            self._by_account[client.account].discard(client)
+            del self._by_account[client.account][client]
 
     def _log(self, client: Client, action: str, path: str, streams: Iterable[str]) -> None:
         fields = {"kind": "stream", "action": action, "path": path, "streams": list(streams)}
@@ -140,7 +147,7 @@ class Streams(Sockets[Client]):
     def _subscribe(self, client: Client, names: Iterable[str]) -> None:
         for name in names:
             client.streams.add(name)
-            self._by_stream.setdefault(name, set()).add(client)
+            self._by_stream.setdefault(name, {})[client] = None
 
     def _control(self, client: Client, text: str) -> None:
         """A SUBSCRIBE, UNSUBSCRIBE or LIST_SUBSCRIPTIONS frame."""
@@ -148,7 +155,7 @@ class Streams(Sockets[Client]):
             frame: Any = msgspec.json.decode(text)
             method, number = frame["method"], frame.get("id")
         except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
-            client.connection.push_text('{"error":{"code":3,"msg":"Invalid JSON"}}')
+            client.connection.answer('{"error":{"code":3,"msg":"Invalid JSON"}}')
             return
         names = frame.get("params") or []
         result = None
@@ -156,29 +163,33 @@ class Streams(Sockets[Client]):
             if not all(_is_stream(name) for name in names):
                 self._count_misses(names)
                 error = {"code": 2, "msg": "Invalid request: invalid stream"}
-                client.connection.push_text(_encode({"error": error, "id": number}).decode())
+                client.connection.answer(_encode({"error": error, "id": number}).decode())
                 return
             self._subscribe(client, names)
             self._log(client, "subscribe", "", names)
         elif method == "UNSUBSCRIBE":
             for name in names:
                 client.streams.discard(name)
-                self._by_stream.get(name, set()).discard(client)
+                self._by_stream.get(name, {}).pop(client, None)
             self._log(client, "unsubscribe", "", names)
         elif method == "LIST_SUBSCRIPTIONS":
             result = sorted(client.streams)
         else:
             error = {"code": 0, "msg": f"Unknown method: {method}"}
-            client.connection.push_text(_encode({"error": error, "id": number}).decode())
+            client.connection.answer(_encode({"error": error, "id": number}).decode())
             return
-        client.connection.push_text(_encode({"result": result, "id": number}).decode())
+        client.connection.answer(_encode({"result": result, "id": number}).decode())
 
     # -- user data --------------------------------------------------------------------------------
 
     def _changed(self, change: Change, now_ms: int) -> None:
         if isinstance(change, OrderChanged) and change.order.type == "LIQUIDATION":
             self._market.liquidated(change, now_ms)
-        listeners = self._by_account.get(account_of(change))
+        listeners = [
+            client
+            for client in self._by_account.get(account_of(change), ())
+            if client.listen_key in self._venue.listen_keys
+        ]
         if not listeners:
             return
         if isinstance(change, OrderChanged):
@@ -207,14 +218,13 @@ class Streams(Sockets[Client]):
             if not client.events or event in client.events:
                 client.push(client.listen_key, payload, symbol=symbol, event=event)
 
-    def expire_listen_keys(self) -> None:
-        """Tell the streams whose listen key's hour is over, as page *Event: User Data Stream
-        Expired* has it."""
-        for account, key in self._venue.expired_listen_keys():
-            listeners = self._by_account.get(account.alias, ())
-            ended = [c for c in listeners if c.listen_key == key]
-            now = self._venue.now_ms()
-            self._tell(ended, {"e": "listenKeyExpired", "E": now, "listenKey": key})
+    def _expired(self, account: Account, key: str) -> None:
+        """Page *Event: User Data Stream Expired*: the last that the key's stream tells; the
+        websocket stays."""
+        listeners = self._by_account.get(account.alias, ())
+        ended = [client for client in listeners if client.listen_key == key]
+        now = self._venue.now_ms()
+        self._tell(ended, {"e": "listenKeyExpired", "E": now, "listenKey": key})
 
     # -- market data ------------------------------------------------------------------------------
 

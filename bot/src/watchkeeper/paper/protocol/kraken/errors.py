@@ -48,6 +48,7 @@ _STATUSES: dict[Reason, str] = {
     Reason.QUANTITY_TOO_LARGE: "invalidSize",
     Reason.QUANTITY_NOT_POSITIVE: "invalidSize",
     Reason.NOTIONAL_TOO_SMALL: "tooManySmallOrders",
+    Reason.AMEND_NOTIONAL: "tooManySmallOrders",
     Reason.MARGIN: "insufficientAvailableFunds",
     Reason.POSITION_LIMIT: "maxPositionViolation",
     Reason.REDUCE_ONLY: "wouldNotReducePosition",

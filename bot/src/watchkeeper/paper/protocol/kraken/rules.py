@@ -43,6 +43,7 @@ def _contract(base: str, reference: str, tick: str, digits: int, largest: int) -
         min_notional=Decimal("0.01"),
         price_band=Decimal("0.2"),
         brackets=_LEVELS,
+        max_amendments=None,
     )
 
 

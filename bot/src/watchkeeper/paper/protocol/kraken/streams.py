@@ -65,8 +65,7 @@ class Client:
         return self.connection.account
 
     def answer(self, message: frames.Json) -> None:
-        """What the client asked for, which no fault touches."""
-        self.connection.push_text(_encode(message).decode())
+        self.connection.answer(_encode(message).decode())
 
     def tell(self, message: frames.Json, symbol: str = "") -> None:
         """A feed's message; faults know it by its feed."""
@@ -100,11 +99,11 @@ class Streams(Sockets[Client]):
         """Answer a websocket handshake and live as long as the connection does."""
         if self._venue.faults.live("maintenance"):
             return web.Response(status=503, text="Service Unavailable")
-        connection = Connection(self._venue.faults, self._venue.latency)
+        connection = Connection(self._venue.faults, self._venue.latency, PATH)
         client = Client(connection)
         await connection.socket.prepare(request)
         connection.transport = request.transport
-        self._clients.add(client)
+        self._clients[client] = None
         self._log(client, "open", ())
         client.answer({"event": "info", "version": 1})
         writer = asyncio.create_task(connection.write())
@@ -118,7 +117,7 @@ class Streams(Sockets[Client]):
             await connection.finish(writer)
             for task in client.pending:
                 task.cancel()
-            self._clients.discard(client)
+            del self._clients[client]
             self._log(client, "close", ())
         return connection.socket
 
