@@ -1,4 +1,7 @@
-"""Fills, triggers and expiries: what happens to orders when the price moves."""
+"""Fills, triggers and expiries: what happens to orders when the price moves.
+
+The pages cited are those below https://developers.binance.com/docs/derivatives/usds-margined-futures/.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ def order_status(client: RawClient, order: dict[str, Any]) -> str:
 
 
 def test_a_stop_waits_triggers_and_closes(client: RawClient, shared_venue: PaperVenue) -> None:
-    """Event-Algo-Order-Update: NEW, TRIGGERED, FINISHED; its order is on the regular list."""
+    """user-data-streams/Event-Algo-Order-Update: NEW, TRIGGERED, FINISHED; its order is on the
+    regular list."""
     client.order("BUY", "0.01")
     algo = client.stop("SELL", 45_000, clientAlgoId="the-stop").body
     shared_venue.admin.price("45000.1")
@@ -58,7 +62,8 @@ def test_each_kind_triggers_on_its_side(
     before: int,
     after: int,
 ) -> None:
-    """New-Algo-Order: stops trigger against the position, take-profits with it."""
+    """trade/rest-api/New-Algo-Order, "Condition will be triggered when": BUY stops above, SELL
+    stops below, and the other way for take-profits."""
     client.order("BUY" if side == "SELL" else "SELL", "0.01")
     algo = client.stop(side, trigger, type=kind).body
     shared_venue.admin.price(before)
@@ -71,7 +76,7 @@ def test_each_kind_triggers_on_its_side(
 def test_only_the_working_price_triggers(
     client: RawClient, shared_venue: PaperVenue, working: str, triggers: bool
 ) -> None:
-    """New-Algo-Order, workingType."""
+    """trade/rest-api/New-Algo-Order, workingType."""
     client.order("BUY", "0.01")
     algo = client.stop("SELL", 45_000, workingType=working).body
     shared_venue.admin.price(44_900, mark=46_000)
@@ -79,7 +84,8 @@ def test_only_the_working_price_triggers(
 
 
 def test_a_stop_limit_rests_after_its_trigger(client: RawClient, shared_venue: PaperVenue) -> None:
-    """A gap through a stop-limit leaves its order resting (row S5): TRIGGERED, not FINISHED."""
+    """user-data-streams/Event-Algo-Order-Update: TRIGGERED, not FINISHED, while its order rests: a
+    gap through a stop-limit (row S5)."""
     client.order("BUY", "0.01")
     algo = client.stop("SELL", 45_000, type="STOP", price="44950", timeInForce="GTC").body
     shared_venue.admin.price(44_000)
@@ -95,7 +101,8 @@ def test_a_stop_limit_rests_after_its_trigger(client: RawClient, shared_venue: P
 def test_a_trailing_stop_follows_and_then_closes(
     client: RawClient, shared_venue: PaperVenue
 ) -> None:
-    """New-Algo-Order: activatePrice reached, then a rebound of callbackRate per cent."""
+    """trade/rest-api/New-Algo-Order: activatePrice reached, then a rebound of callbackRate per
+    cent."""
     client.order("BUY", "0.01")
     trailing = {"type": "TRAILING_STOP_MARKET", "triggerPrice": None}
     algo = client.stop("SELL", 0, callbackRate="1", activatePrice="46500", **trailing).body
@@ -112,7 +119,8 @@ def test_a_trailing_stop_follows_and_then_closes(
 def test_a_stop_larger_than_the_position_closes_just_that(
     client: RawClient, shared_venue: PaperVenue
 ) -> None:
-    """Reduce-only never turns a position, also when it triggers."""
+    """trade/rest-api/New-Algo-Order, reduceOnly: it never turns a position, also when it
+    triggers."""
     client.order("BUY", "0.01")
     client.stop("SELL", 45_000, "0.5")
     shared_venue.admin.price(44_900)
@@ -120,8 +128,8 @@ def test_a_stop_larger_than_the_position_closes_just_that(
 
 
 def test_a_plain_stop_outlives_its_position(client: RawClient, shared_venue: PaperVenue) -> None:
-    """Only GTE_GTC and closePosition orders go with the position (Event-Algo-Order-Update,
-    EXPIRED); a GTC stop stays and is rejected when it triggers: row S12 must find it."""
+    """user-data-streams/Event-Algo-Order-Update, EXPIRED: only GTE_GTC and closePosition orders go
+    with the position; a GTC stop stays and is rejected when it triggers: row S12 must find it."""
     client.order("BUY", "0.01")
     algo = client.stop("SELL", 45_000).body
     client.order("SELL", "0.01", reduceOnly="true")
@@ -138,7 +146,7 @@ def test_a_plain_stop_outlives_its_position(client: RawClient, shared_venue: Pap
 def test_what_lives_with_the_position_expires_with_it(
     client: RawClient, params: dict[str, str], closing: str
 ) -> None:
-    """Event-Algo-Order-Update: EXPIRED when the position is closed, or turned."""
+    """user-data-streams/Event-Algo-Order-Update: EXPIRED when the position is closed, or turned."""
     client.order("BUY", "0.01")
     quantity = None if "closePosition" in params else "0.01"
     algo = client.stop("SELL", 45_000, quantity, **params).body
@@ -147,7 +155,8 @@ def test_what_lives_with_the_position_expires_with_it(
 
 
 def test_close_position_closes_all_there_is(client: RawClient, shared_venue: PaperVenue) -> None:
-    """New-Algo-Order, closePosition: "close all current long positions (if SELL)"."""
+    """trade/rest-api/New-Algo-Order, closePosition: "close all current long positions (if
+    SELL)"."""
     client.order("BUY", "0.01")
     client.stop("SELL", 45_000, None, **CLOSE)
     client.order("BUY", "0.02")
@@ -156,7 +165,8 @@ def test_close_position_closes_all_there_is(client: RawClient, shared_venue: Pap
 
 
 def test_a_reduce_only_limit_order_expires_with_the_position(client: RawClient) -> None:
-    """A resting reduce-only order of a position that is gone could only open one."""
+    """trade/rest-api/New-Order, reduceOnly: a resting order of a position that is gone could only
+    open one."""
     client.order("BUY", "0.01")
     order = client.limit("SELL", "0.01", "47000", reduceOnly="true").body
     client.order("SELL", "0.01")
@@ -166,7 +176,8 @@ def test_a_reduce_only_limit_order_expires_with_the_position(client: RawClient) 
 def test_a_reduce_only_limit_order_fills_only_what_is_left(
     client: RawClient, shared_venue: PaperVenue
 ) -> None:
-    """A position made smaller since: the rest of the order expires instead of turning it."""
+    """trade/rest-api/New-Order, reduceOnly: of a position made smaller since, the rest of the order
+    expires instead of turning it."""
     client.order("BUY", "0.02")
     order = client.limit("SELL", "0.02", "47000", reduceOnly="true").body
     client.order("SELL", "0.01")
@@ -191,7 +202,7 @@ def test_a_conditional_order_that_opens_is_checked_for_margin_at_its_trigger(
 def test_a_limit_order_fills_when_the_price_comes(
     client: RawClient, shared_venue: PaperVenue
 ) -> None:
-    """At its own price, as maker: commission 0.02 %."""
+    """account/rest-api/User-Commission-Rate: at its own price, as maker: 0.02 %."""
     order = client.limit("BUY", "0.01", "45000").body
     shared_venue.admin.price(45_000)
     assert order_status(client, order) == "NEW"  # the best ask is one tick above the last price
@@ -202,7 +213,7 @@ def test_a_limit_order_fills_when_the_price_comes(
 
 
 def test_a_large_order_walks_the_book(client: RawClient, shared_venue: PaperVenue) -> None:
-    """One order, several fills, each with its own trade id."""
+    """trade/rest-api/Account-Trade-List: one order, several fills, each with its own trade id."""
     shared_venue.admin.depth("0.01")
     try:
         order = client.order("BUY", "0.025").body
@@ -223,7 +234,7 @@ def test_a_large_order_walks_the_book(client: RawClient, shared_venue: PaperVenu
 def test_a_large_limit_order_is_filled_in_parts(
     client: RawClient, shared_venue: PaperVenue
 ) -> None:
-    """Rows O9 and S6 need partly filled orders."""
+    """user-data-streams/Event-Order-Update: PARTIALLY_FILLED (rows O9 and S6)."""
     shared_venue.admin.depth("0.01")
     try:
         order = client.limit("BUY", "0.03", "46000.2").body
@@ -236,7 +247,7 @@ def test_a_large_limit_order_is_filled_in_parts(
 
 
 def test_a_cancelled_order_keeps_its_fills(client: RawClient, shared_venue: PaperVenue) -> None:
-    """Row O10."""
+    """trade/rest-api/Query-Order, executedQty of a cancelled order (row O10)."""
     shared_venue.admin.depth("0.01")
     try:
         order = client.limit("BUY", "0.03", "46000.1").body
@@ -247,7 +258,8 @@ def test_a_cancelled_order_keeps_its_fills(client: RawClient, shared_venue: Pape
 
 
 def test_one_order_turns_a_position(client: RawClient) -> None:
-    """One-way mode: the closed part realises profit, the rest opens at the fill's price."""
+    """trade/rest-api/Position-Information-V2, positionSide BOTH: the closed part realises profit,
+    the rest opens at the fill's price."""
     client.order("BUY", "0.01")
     client.order("SELL", "0.03")
     [position] = client.signed("GET", "/fapi/v3/positionRisk").body
@@ -257,7 +269,7 @@ def test_one_order_turns_a_position(client: RawClient) -> None:
 
 
 def test_cancel_all_leaves_the_stops_alone(client: RawClient) -> None:
-    """Cancel-All-Open-Orders is for regular orders; the Algo Service has its own."""
+    """trade/rest-api/Cancel-All-Open-Orders is for regular orders; the Algo Service has its own."""
     client.order("BUY", "0.01")
     client.limit("BUY", "0.01", "45000")
     client.stop("SELL", 44_000)
@@ -271,7 +283,8 @@ def test_cancel_all_leaves_the_stops_alone(client: RawClient) -> None:
 
 
 def test_an_account_under_water_is_liquidated(client: RawClient, shared_venue: PaperVenue) -> None:
-    """Event-Order-Update: client ids of liquidation orders begin with "autoclose-" (row P15)."""
+    """user-data-streams/Event-Order-Update: client ids of liquidation orders begin with
+    "autoclose-" (row P15)."""
     client.order("BUY", "4")
     price = round(float(shared_venue.admin.market("ETHUSDT")["last"]) * 0.98, 2)
     resting = client.limit("BUY", "0.01", price, symbol="ETHUSDT").body
@@ -289,6 +302,7 @@ def test_an_account_under_water_is_liquidated(client: RawClient, shared_venue: P
 def test_the_liquidation_price_is_where_it_happens(
     client: RawClient, shared_venue: PaperVenue
 ) -> None:
+    """trade/rest-api/Position-Information-V2, liquidationPrice."""
     client.order("SELL", "4")
     price = round(float(client.signed("GET", "/fapi/v3/positionRisk").body[0]["liquidationPrice"]))
     shared_venue.admin.price(price - 5)

@@ -6,14 +6,25 @@ The pages cited are those below https://developers.binance.com/docs/derivatives/
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from bot.tests.support.paper_venue import PaperVenue, RawClient
+
+from watchkeeper.paper.engine import Engine
+from watchkeeper.paper.filters import check_quantity
+from watchkeeper.paper.model import AccountRecord, Quote, Refused
+from watchkeeper.paper.protocol.binance.errors import from_refusal
+from watchkeeper.paper.requests import NewOrder
+from watchkeeper.paper.rules import RULES
 
 ORDER = "/fapi/v1/order"
 
@@ -630,3 +641,89 @@ def test_an_acknowledgement_tells_of_no_fill(client: RawClient) -> None:
     assert (order["status"], order["executedQty"]) == ("NEW", "0.000")
     found = client.signed("GET", ORDER, symbol="BTCUSDT", orderId=order["orderId"]).body
     assert (found["status"], found["executedQty"]) == ("FILLED", "0.010")
+
+
+# -- limits ---------------------------------------------------------------------------------------
+
+
+def test_too_many_open_orders(client: RawClient) -> None:
+    """error-code: -2025 MAX_OPEN_ORDER_EXCEEDED; market-data/rest-api/Exchange-Information,
+    MAX_NUM_ORDERS: 200 of a symbol."""
+    order = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "GTC"}
+    batch = json.dumps([order | {"quantity": "0.003", "price": "45000"}] * 5)
+    for _ in range(40):
+        placed = client.signed("POST", "/fapi/v1/batchOrders", batchOrders=batch).body
+        assert all("orderId" in row for row in placed)
+    assert client.limit("BUY", "0.003", 45_000).code == -2025
+    assert client.limit("BUY", "0.1", 3_000, symbol="ETHUSDT").status == 200
+
+
+def test_too_many_open_stops(client: RawClient) -> None:
+    """error-code: -4045 MAX_STOP_ORDER_EXCEEDED; market-data/rest-api/Exchange-Information,
+    MAX_NUM_ALGO_ORDERS: 200 of a symbol."""
+    client.order("BUY", "0.01")
+    for _ in range(200):
+        assert client.stop("SELL", 45_000).status == 200
+    assert client.stop("SELL", 45_000).code == -4045
+
+
+def test_what_is_not_supported(client: RawClient) -> None:
+    """error-code: -1020 UNSUPPORTED_OPERATION, "This operation is not supported.": priceMatch, which
+    trade/rest-api/New-Order has and this venue has not."""
+    reply = client.limit("BUY", "0.01", None, priceMatch="QUEUE")
+    assert (reply.code, "priceMatch" in reply.body["msg"]) == (-1020, True)
+
+
+def test_the_asset_mode_with_open_orders(client: RawClient) -> None:
+    """error-code: -4170, "Unable to adjust Multi-Assets Mode with open orders"."""
+    client.limit("BUY", "0.01", 45_000)
+    reply = client.signed("POST", "/fapi/v1/multiAssetsMargin", multiAssetsMargin="true")
+    assert reply.code == -4170
+
+
+@pytest.mark.parametrize(
+    ("quantity", "code"), [("0.001", -4004), ("0.003", -4023), ("0.004", None)]
+)
+def test_a_lot_that_is_coarser_than_its_digits(quantity: str, code: int | None) -> None:
+    """error-code: -4004 QTY_LESS_THAN_MIN_QTY, -4023 QTY_NOT_INCREASED_BY_STEP_SIZE. No symbol here
+    has such a LOT_SIZE, so the filter is asked itself."""
+    lot = Decimal("0.002")
+    rules = msgspec.structs.replace(RULES["BTCUSDT"], min_quantity=lot, step=lot)
+    assert refused_with(lambda: check_quantity(rules, Decimal(quantity), market=False)) == code
+
+
+def test_an_order_is_amended_so_often_and_no_more() -> None:
+    """error-code: -5026 EXCEED_MAXIMUM_MODIFY_ORDER_LIMIT; trade/rest-api/Modify-Order: "One order
+    can only be modified for less than 10000 times"."""
+    assert RULES["BTCUSDT"].max_amendments == 10_000
+    rules = {"BTCUSDT": msgspec.structs.replace(RULES["BTCUSDT"], max_amendments=2)}
+    engine = Engine(now_ms, rules)
+    engine.quotes["BTCUSDT"] = Quote(
+        last=Decimal(46_000),
+        bid=Decimal(46_000),
+        ask=Decimal("46000.1"),
+        mark=Decimal(46_000),
+        depth=Decimal(10),
+        update_id=1,
+    )
+    record = AccountRecord(alias="A", api_key="k", api_secret="s", wallet=Decimal(10_000))
+    account = engine.open_account(record)
+    terms: dict[str, Any] = {"symbol": "BTCUSDT", "side": "BUY", "quantity": Decimal("0.01")}
+    resting = NewOrder(**terms, type="LIMIT", price=Decimal(45_000), time_in_force="GTC")
+    order = engine.place(account, resting)
+
+    key: dict[str, Any] = {"order_id": order.order_id, "client_id": None}
+    codes = [
+        refused_with(partial(engine.amend, account, **terms, **key, price=Decimal(price)))
+        for price in (45_001, 45_002, 45_003)
+    ]
+    assert codes == [None, None, -5026]
+
+
+def refused_with(do: Callable[[], object]) -> int | None:
+    """The code of what the venue answers; None if it does not refuse."""
+    try:
+        do()
+    except Refused as refused:
+        return from_refusal(refused).code
+    return None

@@ -1,4 +1,7 @@
-"""Websockets as they are on the wire."""
+"""Websockets as they are on the wire.
+
+The pages cited are those below https://developers.binance.com/docs/derivatives/usds-margined-futures/.
+"""
 
 from __future__ import annotations
 
@@ -87,6 +90,7 @@ async def test_a_stop_is_told_from_its_placing_to_its_end(
 
 
 async def test_nobody_hears_of_another_account(client: RawClient, shared_venue: PaperVenue) -> None:
+    """user-data-streams: a listen key is the stream of one account."""
     shared_venue.admin.open_account("SPY")
     spy = RawClient(shared_venue, "SPY")
     key = await listen_key(spy)
@@ -99,6 +103,7 @@ async def test_nobody_hears_of_another_account(client: RawClient, shared_venue: 
 
 
 async def test_an_unknown_listen_key_is_refused(shared_venue: PaperVenue) -> None:
+    """user-data-streams; error-code: -1125, at the handshake with status 400."""
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         async with socket(shared_venue, "/private/ws?listenKey=nonsense"):
             pass
@@ -185,6 +190,7 @@ async def test_subscribing_by_frame(shared_venue: PaperVenue) -> None:
     ],
 )
 async def test_frames_that_are_none(shared_venue: PaperVenue, frame: Any, code: int) -> None:
+    """websocket-market-streams/Live-Subscribing-Unsubscribing-to-streams, "Error Messages"."""
     async with socket(shared_venue, "/ws") as opened:
         await opened.send_json(frame)
         [answer] = await receive(opened, 1)
@@ -192,7 +198,7 @@ async def test_frames_that_are_none(shared_venue: PaperVenue, frame: Any, code: 
 
 
 async def test_a_stream_that_is_none_is_a_miss(venue: PaperVenue) -> None:
-    """However it is asked for; a listen key in the path is none, known or not."""
+    """Ours: counted however it is asked for; a listen key in the path is none, known or not."""
     async with socket(venue, "/ws") as opened:
         await opened.send_json({"method": "SUBSCRIBE", "params": ["btcusdt@framed"], "id": 1})
         await receive(opened, 1)
@@ -223,7 +229,7 @@ async def test_streams_named_in_the_path(shared_venue: PaperVenue) -> None:
 
 
 async def test_connections_can_be_cut(client: RawClient, shared_venue: PaperVenue) -> None:
-    """A dropped stream without a closing handshake: what a bot must notice by itself."""
+    """Ours: a dropped stream without a closing handshake: what a bot must notice by itself."""
     key = await listen_key(client)
     async with socket(shared_venue, f"/private/ws?listenKey={key}") as opened:
         assert await asyncio.to_thread(shared_venue.admin.drop_streams, client.alias) == 1

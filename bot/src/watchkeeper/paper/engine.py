@@ -253,15 +253,13 @@ class Engine:
         *Modify Order*.
 
         Raises:
-            Refused: NO_SUCH_ORDER, NOT_AMENDABLE, NOTHING_TO_AMEND or a filter; the order stays
+            Refused: NO_SUCH_ORDER, NOTHING_TO_AMEND, AMEND_LIMIT or a filter; the order stays
                 as it was.
         """
         rules = self._ledger.rules_of(symbol)
         order = account.find_order(symbol, order_id, client_id)
         if order is None or not order.is_open or order.side != side:
             raise Refused(Reason.NO_SUCH_ORDER)
-        if order.type != "LIMIT":
-            raise Refused(Reason.NOT_AMENDABLE)
         if (quantity, price) == (order.quantity, order.price):
             raise Refused(Reason.NOTHING_TO_AMEND)
         if rules.max_amendments is not None and len(order.amendments) >= rules.max_amendments:

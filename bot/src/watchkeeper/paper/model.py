@@ -70,7 +70,6 @@ class Reason(StrEnum):
     AMEND_REDUCE_ONLY = "the original order is not reduce-only"
     AMEND_LIMIT = "order was amended too often"
     NOTHING_TO_AMEND = "order would stay as it is"
-    NOT_AMENDABLE = "only limit orders can be amended"
     GOOD_TILL_DATE = "good-till date is too near or too far"
     NOT_SUPPORTED = "not supported by the paper venue"
 

@@ -34,7 +34,8 @@ def test_one_list_or_two(client: RawClient, kraken: KrakenClient) -> None:
 
 
 def test_an_id_serves_a_stop_and_an_order(client: RawClient, kraken: KrakenClient) -> None:
-    """Binance's two lists have a name space each; Kraken's one list has one."""
+    """Binance (trade/rest-api/New-Algo-Order, ``clientAlgoId``): its two lists have a name space
+    each. Kraken (order-management/send-order, ``cliOrdId``): its one list has one."""
     client.limit("BUY", "0.01", 45_000, newClientOrderId="same")
     assert client.stop("SELL", 44_000, clientAlgoId="same").status == 200
     kraken.place("lmt", limitPrice="45000", cliOrdId="same")
@@ -57,7 +58,8 @@ def test_cancelling_everything(client: RawClient, kraken: KrakenClient) -> None:
 
 
 def test_a_stop_that_is_reached_already(client: RawClient, kraken: KrakenClient) -> None:
-    """Binance refuses it (-2021); Kraken documents no such refusal: it triggers at once."""
+    """Binance (error-code: -2021) refuses it. Kraken (order-management/send-order,
+    ``sendStatus.status``) documents no such refusal: it triggers at once."""
     client.order()
     assert client.stop("SELL", 46_500).code == -2021
     assert client.position() > 0
@@ -92,7 +94,7 @@ def test_an_old_order_is_found_or_not(client: RawClient, kraken: KrakenClient) -
 def test_an_account_belongs_to_one_venue(
     client: RawClient, kraken: KrakenClient, shared_venue: PaperVenue
 ) -> None:
-    """A key of one venue is nobody's on the other, and so are its contracts."""
+    """Ours: a key of one venue is nobody's on the other, and so are its contracts."""
     assert client.order(symbol=SYMBOL).code == -1121
     assert kraken.place("mkt", symbol="BTCUSDT")["error"] == "contractNotFound"
     client.key, kraken.key = kraken.key, client.key
@@ -103,7 +105,7 @@ def test_an_account_belongs_to_one_venue(
 
 @pytest.mark.parametrize("symbol", ["BTCUSDT", SYMBOL])
 def test_prices_jump_for_each_contract(shared_venue: PaperVenue, symbol: str) -> None:
-    """Both follow one market; a jump is told to one contract only."""
+    """Ours: both follow one market; a jump is told to one contract only."""
     admin = shared_venue.admin
     for each in ("BTCUSDT", SYMBOL):
         admin.price(46_000, each)
@@ -114,7 +116,7 @@ def test_prices_jump_for_each_contract(shared_venue: PaperVenue, symbol: str) ->
 
 
 def test_the_markets_move_together() -> None:
-    """The same draws drive both: only their ticks and steps differ."""
+    """Ours: the same draws drive both: only their ticks and steps differ."""
     market = Market(read_bars(None), 3, rules=all_rules())
     for _ in range(3 * TICKS_PER_BAR):
         told = {tick.symbol: tick.quote.last for tick in market.step(0)}
@@ -124,7 +126,7 @@ def test_the_markets_move_together() -> None:
 
 
 def test_both_answer_at_one_address(client: RawClient, kraken: KrakenClient) -> None:
-    """The host name says which: the same path is another venue's, and nobody's."""
+    """Ours: the host name says which: the same path is another venue's, and nobody's."""
     assert client.send("GET", "/fapi/v1/time").status == 200
     assert kraken.raw("GET", "/fapi/v1/time", "", {}).status == 404
     assert client.send("GET", f"{V3}/tickers").code == -5000

@@ -110,7 +110,7 @@ async def test_a_private_feed_repeats_what_was_signed(socket: Socket) -> None:
 
 @pytest.mark.parametrize("wrong", ["api_key", "original_challenge", "signed_challenge"])
 async def test_a_challenge_that_is_not_met(socket: Socket, wrong: str) -> None:
-    """``alert``, as ccxt knows it."""
+    """github.com/ccxt/ccxt: ``alert``, as its handler knows it."""
     challenge = await socket.challenge()
     signed = {
         "api_key": socket.key,
@@ -126,6 +126,7 @@ async def test_a_challenge_that_is_not_met(socket: Socket, wrong: str) -> None:
 async def test_a_challenge_is_the_connections_own(
     socket: Socket, shared_venue: PaperVenue, alias: str
 ) -> None:
+    """Ours: no page says that a challenge is good on another connection."""
     challenge = await socket.challenge()
     async with shared_venue.session() as session, session.ws_connect(URL) as opened:
         other = Socket(opened, alias)
@@ -141,6 +142,7 @@ async def test_a_challenge_is_the_connections_own(
 
 
 async def test_a_key_that_is_none(socket: Socket) -> None:
+    """Ours: the text of the error."""
     socket.key = "nobody"
     answer = await socket.ask(event="challenge", api_key="nobody")
     assert answer["event"] == "error"
@@ -167,7 +169,7 @@ async def test_frames_that_are_none(socket: Socket, frame: str, message: str) ->
 
 
 async def test_a_feed_that_is_had_already(socket: Socket) -> None:
-    """``alert``, as ccxt knows it; the snapshot is sent again."""
+    """github.com/ccxt/ccxt: ``alert``, as its handler knows it; the snapshot is sent again."""
     await socket.live("fills")
     alert = await socket.private("fills")
     assert alert == {"event": "alert", "message": "Already subscribed to feed, re-requesting"}
@@ -316,6 +318,7 @@ async def test_why_a_limit_order_went(
 
 
 async def test_the_verbose_feed_is_told_the_same(socket: Socket, kraken: KrakenClient) -> None:
+    """open_orders, and the page of open_orders_verbose: the same fields."""
     assert (await socket.live("open_orders_verbose"))["feed"] == "open_orders_verbose_snapshot"
     await stop(kraken, "45000")
     assert (await socket.next())["feed"] == "open_orders_verbose"
@@ -361,6 +364,7 @@ async def test_notifications(socket: Socket) -> None:
 
 
 async def test_nobody_hears_of_another_account(socket: Socket, shared_venue: PaperVenue) -> None:
+    """guides/futures/websockets: a private feed is that of the key which signed its challenge."""
     for feed in ("open_orders", "fills", "open_positions", "balances"):
         await socket.live(feed)
     shared_venue.admin.open_account("KOTHER", venue=KRAKEN)
@@ -372,6 +376,7 @@ async def test_nobody_hears_of_another_account(socket: Socket, shared_venue: Pap
 
 
 async def test_what_is_unsubscribed_is_silent(socket: Socket, kraken: KrakenClient) -> None:
+    """fills, "Request": unsubscribe."""
     await socket.live("fills")
     answer = await socket.private("fills", event="unsubscribe")
     assert (answer["event"], answer["feed"]) == ("unsubscribed", "fills")
@@ -385,7 +390,8 @@ async def test_what_is_unsubscribed_is_silent(socket: Socket, kraken: KrakenClie
 async def test_a_private_feed_goes_live_late(
     socket: Socket, kraken: KrakenClient, shared_venue: PaperVenue
 ) -> None:
-    """What happens between the answer and the snapshot is in the snapshot, and is not streamed."""
+    """Ours: no page says when a feed is live; what happens between the answer and the snapshot is
+    in the snapshot, and is not streamed."""
     shared_venue.admin.private_delay(1500)
     assert (await socket.private("fills"))["event"] == "subscribed"
     assert (await socket.private("open_orders"))["event"] == "subscribed"
@@ -405,6 +411,7 @@ async def test_a_private_feed_goes_live_late(
 async def test_a_feed_unsubscribed_before_it_is_live(
     socket: Socket, shared_venue: PaperVenue
 ) -> None:
+    """Ours: it never goes live."""
     shared_venue.admin.private_delay(200)
     await socket.private("fills")
     await socket.private("fills", event="unsubscribe")
@@ -476,6 +483,7 @@ async def test_a_heartbeat(socket: Socket) -> None:
 
 
 async def test_connections_can_be_cut(socket: Socket, shared_venue: PaperVenue, alias: str) -> None:
+    """Ours: without a closing handshake."""
     await socket.live("fills")
     assert await asyncio.to_thread(shared_venue.admin.drop_streams, alias) == 1
     message = await asyncio.wait_for(socket.raw.receive(), 10)
@@ -485,7 +493,7 @@ async def test_connections_can_be_cut(socket: Socket, shared_venue: PaperVenue, 
 async def test_stream_faults_know_feeds_by_name(
     socket: Socket, kraken: KrakenClient, shared_venue: PaperVenue
 ) -> None:
-    """A fill that is never told, as a bot must bear it."""
+    """Ours: a fill that is never told, as a bot must bear it."""
     await socket.live("fills")
     await socket.live("open_positions")
     match = {"account": kraken.alias, "event": "fills"}
@@ -508,7 +516,7 @@ def client_ids(frames: list[Frame]) -> list[str]:
 async def test_a_socket_can_fall_silent_and_stay_open(
     socket: Socket, kraken: KrakenClient, shared_venue: PaperVenue
 ) -> None:
-    """No feed and no answer; when it is over, what came meanwhile is lost."""
+    """Ours: no feed and no answer; when it is over, what came meanwhile is lost."""
     admin = shared_venue.admin
     await socket.live("open_orders")
     match = {"account": kraken.alias}
@@ -533,6 +541,7 @@ async def test_a_socket_can_fall_silent_and_stay_open(
 async def test_messages_can_come_again(
     socket: Socket, kraken: KrakenClient, shared_venue: PaperVenue
 ) -> None:
+    """Ours: a fill told three times."""
     await socket.live("fills")
     match = {"account": kraken.alias, "event": "fills"}
     shared_venue.admin.fault("repeat", match=match, copies=2)
@@ -545,6 +554,7 @@ async def test_messages_can_come_again(
 async def test_messages_can_change_places(
     socket: Socket, kraken: KrakenClient, shared_venue: PaperVenue
 ) -> None:
+    """Ours: in an order drawn from the seed."""
     await socket.live("open_orders")
     match = {"account": kraken.alias, "event": "open_orders"}
     shared_venue.admin.fault("reorder", match=match, times=None, window=3, seed=3)
@@ -557,7 +567,7 @@ async def test_messages_can_change_places(
 async def test_messages_can_be_late(
     socket: Socket, kraken: KrakenClient, shared_venue: PaperVenue
 ) -> None:
-    """REST knows before the feed does, and what follows does not come before."""
+    """Ours: REST knows before the feed does, and what follows does not come before."""
     await socket.live("open_orders")
     match = {"account": kraken.alias, "event": "open_orders"}
     shared_venue.admin.fault("late", match=match, delay_s=0.5)
@@ -571,6 +581,7 @@ async def test_messages_can_be_late(
 async def test_a_feed_can_tell_another_truth_than_rest(
     socket: Socket, kraken: KrakenClient, shared_venue: PaperVenue
 ) -> None:
+    """Ours: flat on the feed, and long."""
     await socket.live("open_positions")
     match = {"account": kraken.alias, "event": "open_positions"}
     shared_venue.admin.fault("alter_stream", match=match, set={"positions.balance": 0.0})
@@ -587,6 +598,7 @@ async def test_a_feed_can_tell_another_truth_than_rest(
 async def test_sockets_can_be_closed(
     socket: Socket, shared_venue: PaperVenue, alias: str, code: int, told: object
 ) -> None:
+    """Ours: with a code, or without a handshake."""
     await socket.live("fills")
     match = {"account": alias}
     await asyncio.to_thread(shared_venue.admin.fault, "close", match=match, code=code)

@@ -6,13 +6,20 @@ The pages cited are those below https://docs.kraken.com/api-reference/
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from bot.tests.support.kraken_client import SYMBOL, KrakenClient
 from bot.tests.support.paper_venue import PaperVenue
+
+from watchkeeper.paper import checks, conditional, engine, filters
+from watchkeeper.paper.model import Reason, Refused
+from watchkeeper.paper.protocol.kraken import errors
+from watchkeeper.paper.protocol.kraken.rules import KRAKEN_RULES
 
 # -- what an order must be ------------------------------------------------------------------------
 
@@ -396,3 +403,54 @@ def test_a_liquidation(kraken: KrakenClient, shared_venue: PaperVenue) -> None:
     assert kraken.open_orders() == []
     fill = kraken.get("fills")["fills"][0]
     assert (fill["fillType"], "cliOrdId" in fill) == ("liquidation", False)
+
+
+# -- limits ---------------------------------------------------------------------------------------
+
+
+def test_too_many_open_orders(kraken: KrakenClient) -> None:
+    """order-management/send-order, ``sendStatus.status``: tooManyOrders."""
+    order = {"order": "send", "orderType": "lmt", "symbol": SYMBOL, "side": "buy"}
+    batch = [order | {"size": 0.001, "limitPrice": 45_000, "order_tag": "1"}] * 10
+    for _ in range(20):
+        answers = kraken.post("batchorder", json=json.dumps({"batchOrder": batch}))["batchStatus"]
+        assert {answer["status"] for answer in answers} == {"placed"}
+    assert kraken.place("lmt", limitPrice="45000")["status"] == "tooManyOrders"
+
+
+def test_a_position_above_all_levels(kraken: KrakenClient, shared_venue: PaperVenue) -> None:
+    """order-management/send-order, ``sendStatus.status``: maxPositionViolation."""
+    shared_venue.admin.deposit("10000000", kraken.alias)
+    assert kraken.place("lmt", size="100", limitPrice="45000")["status"] == "maxPositionViolation"
+
+
+def test_a_leverage_for_which_the_margin_does_not_suffice(kraken: KrakenClient) -> None:
+    """multi-collateral/set-leverage-setting: status 400 and code 92."""
+    kraken.place("mkt", size="0.1")
+    reply = kraken.ask("PUT", "leveragepreferences", symbol=SYMBOL, maxLeverage="5")
+    assert (reply.status, reply.body["status"]) == (400, "BAD_REQUEST")
+    assert reply.body["errors"] == [{"code": 92, "message": "INSUFFICIENT_MARGIN"}]
+
+
+def test_every_refusal_of_an_order_has_its_word() -> None:
+    """order-management/edit-order and order-management/send-order: ``status``. What the engine may
+    refuse an order for, and what cannot come up here, with the reason."""
+    never = {
+        "AMEND_LIMIT": "no page knows a limit",
+        "AMEND_REDUCE_ONLY": "an edit does not say it",
+        "CLOSE_POSITION_EXISTS": "no such orders",
+        "GOOD_TILL_DATE": "no such orders",
+        "NOTHING_TO_AMEND": "is answered as edited",
+        "NOTHING_TO_CLOSE": "no such orders",
+        "NO_SUCH_ORDER": "looked up before",
+        "POSITION_SIDE": "no hedge mode",
+        "UNKNOWN_ORDER": "looked up before",
+        "WOULD_TRIGGER": "triggers at once",
+    }
+    raised: set[str] = set()
+    for module in (engine, checks, filters, conditional):
+        raised |= set(re.findall(r"Refused\(Reason\.(\w+)", inspect.getsource(module)))
+    assert set(never) < raised
+    for name in raised - set(never):
+        assert errors.status(Refused(Reason[name]))
+    assert {rules.max_amendments for rules in KRAKEN_RULES.values()} == {None}

@@ -110,7 +110,8 @@ def test_the_switch_is_pushed_back_and_taken_back(
 
 
 def test_the_switch_is_one_accounts(venue: Venue, clock: Clock, account: Account) -> None:
-    """It is the account's: one timer for all its contracts, and nobody else's."""
+    """order-management/dead-mans-switch: one timer for all the contracts of an account, and nobody
+    else's."""
     other = open_kraken(venue, "BETA01")
     for each in (account, other):
         place(venue, each, "lmt", limitPrice=below(venue, 0.9))
@@ -129,6 +130,7 @@ def test_the_switch_is_one_accounts(venue: Venue, clock: Clock, account: Account
 def test_the_switch_outlives_the_process(
     venue: Venue, clock: Clock, account: Account, tmp_path: Path
 ) -> None:
+    """Ours: what is armed is kept through a restart of the venue."""
     place(venue, account, "lmt", limitPrice=below(venue, 0.9))
     switch(venue, account, 60)
     venue.log([])
@@ -165,6 +167,7 @@ def test_an_order_is_told_for_five_seconds(venue: Venue, clock: Clock, account: 
 
 
 def test_a_time_is_told_to_the_millisecond() -> None:
+    """order-management/send-order, ``receivedTime``: ISO 8601 with milliseconds, in UTC."""
     assert wire.iso(1_795_245_598_007) == "2026-11-21T07:19:58.007Z"
     assert wire.parse_iso("2026-11-21T07:19:58.007Z") == 1_795_245_598_007
     assert wire.parse_iso("2026-11-21T07:19:58") == 1_795_245_598_000

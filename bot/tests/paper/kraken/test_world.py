@@ -125,6 +125,13 @@ def test_a_delay(kraken: KrakenClient, shared_venue: PaperVenue, when: str) -> N
     assert ("error" in answer) is (when == "before")
 
 
+def test_maintenance_is_told_in_a_word(kraken: KrakenClient, shared_venue: PaperVenue) -> None:
+    """github.com/ccxt/ccxt/issues/24338: 503 with ``Unavailable``."""
+    shared_venue.admin.fault("maintenance", match={"account": kraken.alias})
+    reply = kraken.ask("GET", "openorders")
+    assert (reply.status, reply.body["error"]) == (503, "Unavailable")
+
+
 async def test_maintenance_a_ban_and_an_endpoint_that_is_gone(
     exchange: Any, shared_venue: PaperVenue, alias: str
 ) -> None:

@@ -125,7 +125,6 @@ _CODES: dict[Reason, tuple[int, str]] = {
     Reason.AMEND_LIMIT: (-5026, "Exceed maximum modify order limit."),
     Reason.ISOLATED_MARGIN: (-4051, "Isolated balance insufficient."),
     Reason.NOTHING_TO_AMEND: (-5027, "No need to modify the order."),
-    Reason.NOT_AMENDABLE: (-5025, "Only limit order is supported."),
     Reason.GOOD_TILL_DATE: (
         -5040,
         (
