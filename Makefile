@@ -76,8 +76,8 @@ bench: bootstrap ## Kill to reconciled and protected, start-up, memory; budgets 
 venue-rules: bootstrap ## The rules that the paper venue keeps, each with its documentation and its test
 	@$(VENV)/python tools/venue_rules.py
 
-bench-venue: bootstrap ## Requests and stream messages a second of the paper venue, of one core
-	@$(VENV)/python -m bench.venue
+bench-venue: bootstrap ## Requests and stream messages a second of the paper venue, of one core (WRITE=1: kept in docs/)
+	@$(VENV)/python -m bench.venue $(if $(WRITE),--write)
 
 lock: bootstrap ## Resolve requirements/*.in anew into hash-pinned *.txt
 	@$(VENV)/python tools/lock.py

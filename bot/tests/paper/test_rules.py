@@ -668,8 +668,8 @@ def test_too_many_open_stops(client: RawClient) -> None:
 
 
 def test_what_is_not_supported(client: RawClient) -> None:
-    """error-code: -1020 UNSUPPORTED_OPERATION, "This operation is not supported.": priceMatch, which
-    trade/rest-api/New-Order has and this venue has not."""
+    """error-code: -1020 UNSUPPORTED_OPERATION, "This operation is not supported.": priceMatch,
+    which trade/rest-api/New-Order has and this venue has not."""
     reply = client.limit("BUY", "0.01", None, priceMatch="QUEUE")
     assert (reply.code, "priceMatch" in reply.body["msg"]) == (-1020, True)
 
