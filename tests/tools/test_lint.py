@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from tests.rendering import REPOSITORY, read_yaml
-
 from tools import lint
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hosttest import PROGRAMS, Bot, eventually, ready
+from operator_run import module
 
 TIMERS = ("wk-clock.timer", "health-check@alpha.timer", "health-check@beta.timer")
 
@@ -118,6 +119,26 @@ def test_core_dumps_are_off(alpha: Bot) -> None:
     assert asked.splitlines()[-1].partition("=")[2].strip() == "|/bin/false"
     if alpha.host.run("test -w /proc/sys/kernel/core_pattern").rc == 0:
         assert alpha.sh("cat /proc/sys/kernel/core_pattern").strip() == "|/bin/false"
+
+
+APPORT = "/usr/lib/systemd/system/apport.service"
+
+
+def test_apport_is_kept_from_taking_core_dumps(alpha: Bot) -> None:
+    """Ubuntu's, in all that matters here: a unit that, started at boot and also stopped, writes
+    a core_pattern of its own."""
+    unit = "[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/bin/true\\n"
+    unit += "[Install]\\nWantedBy=multi-user.target\\n"
+    alpha.sh(f"printf '{unit}' >{APPORT}; systemctl daemon-reload; systemctl enable --now apport")
+    try:
+        for changed in (True, False):
+            run = module("ansible.builtin.include_role", "name=base tasks_from=configure.yml")
+            assert run.code == 0, run.output
+            assert ("CHANGED" in run.output) == changed, run.output
+            state = alpha.host.run("systemctl is-enabled apport; systemctl is-active apport").stdout
+            assert state.split() == ["masked", "inactive"]
+    finally:
+        alpha.sh(f"systemctl unmask apport; rm {APPORT}; systemctl daemon-reload")
 
 
 def test_the_release_is_compiled_and_roots_own(alpha: Bot) -> None:
