@@ -94,5 +94,5 @@ vms: ## Only install what virtual machines under test need, too
 peers: ## Only install the peers, each in an environment of its own under .cache/peers (1.5 GB)
 	@tools/bootstrap.sh peers
 
-clean: ## Remove caches and what runs left behind (not .venv, not a running demo)
-	@rm -rf .cache/images .mypy_cache .ruff_cache .pytest_cache bot/dist
+clean: ## Remove caches, images and what runs left behind (not .venv, not a running host)
+	@tools/clean.sh

@@ -19,20 +19,6 @@ WITH_ENV = ROLES / "bot" / "files" / "wk-with-env"
 BEGIN = ROLES / "supervisord" / "files" / "wk-begin"
 
 
-def test_shellcheck_has_nothing_to_say(tmp_path: Path) -> None:
-    control = tmp_path / "wk-ctl"
-    control.write_text(rendered("supervisord", "defaults", "wk-ctl"))
-    program = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    assert program, "shellcheck comes with the development requirements"
-    done = subprocess.run(
-        [program, str(control), str(WITH_ENV), str(BEGIN)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stdout) == (0, "")
-
-
 class TestWithEnv:
     """``wk-with-env FILE COMMAND...``"""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,13 @@ def test_secrets_are_in_the_vault_alone(inventory: str) -> None:
     pointers = [re.fullmatch(r"\{\{ (vault_\w+) \}\}", value) for value in values]
     assert None not in pointers
     assert {match[1] for match in pointers if match} == set(vault)
+
+
+def test_staging_brings_the_accounts_of_its_bots() -> None:
+    folder = REPOSITORY / "inventory/staging"
+    accounts = tomllib.loads((folder / "accounts.toml").read_text())["accounts"]
+    vault = read_yaml(folder / "group_vars/all/vault.yml")
+    assert [(account["api_key"], account["api_secret"]) for account in accounts] == [
+        (vault[f"vault_{bot}_api_key"], vault[f"vault_{bot}_api_secret"])
+        for bot in ("reversion", "trend")
+    ]

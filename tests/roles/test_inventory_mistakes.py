@@ -397,6 +397,7 @@ class TestProduction:
             "127.0.0.1 localhost\n::1 localhost\n",
             "# 10.0.0.1 fapi.binance.com\n",
             "10.0.0.1 binance.community.example.org\n",
+            "10.0.0.1 kraken.community.example.org\n",
         ],
     )
     def test_passes(self, inventory: Path, hosts: str) -> None:
@@ -408,6 +409,7 @@ class TestProduction:
             "127.0.0.1 localhost\n10.0.0.1 fapi.binance.com\n",
             "10.0.0.1\tx.example.org fstream.binance.com dapi.binance.com # paper\n",
             "# paper\n10.0.0.1 API.Binance.com",
+            "10.0.0.1 futures.kraken.com\n",
         ],
     )
     def test_a_venue_led_elsewhere_is_refused(self, inventory: Path, hosts: str) -> None:

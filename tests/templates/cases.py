@@ -3,7 +3,7 @@
 A case is a name, variables as an inventory or a task would set them, and the templates that differ
 by them (all of the role's if not said). The expected file is
 ``<role>/<case>/<template without .j2>.golden``: the suffix keeps linters and editors from taking it
-for a program or settings of this repository.
+for a program or settings of this repository (but for shellcheck, which goes by the first line).
 """
 
 from __future__ import annotations

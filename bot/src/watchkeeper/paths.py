@@ -124,6 +124,17 @@ class Paths(msgspec.Struct, frozen=True):
         return self.root / "run/watchkeeper/clock.json"
 
     @property
+    def upgraded(self) -> Path:
+        """Which units run on files that an upgrade replaced: needrestart's list, written after each
+        run of apt by the base role's ``wk-upgraded``."""
+        return self.root / "run/watchkeeper/upgraded"
+
+    @property
+    def reboot_required(self) -> Path:
+        """There while an upgrade needs a reboot, by the distribution's own word."""
+        return self.root / "run/reboot-required"
+
+    @property
     def checks(self) -> Path:
         """The last health check's verdict and its memory of consecutive failures."""
         return self.root / "run/watchkeeper/checks" / f"{self.bot}.json"

@@ -22,11 +22,13 @@ from watchkeeper.bus.sqlite import open_bus
 from watchkeeper.cli.doctor import judge_key
 from watchkeeper.config import BotConfig, PolicyConfig
 from watchkeeper.domain.model import Standing
+from watchkeeper.execution.flatten import Stand
+from watchkeeper.execution.switch import Receipt, write_receipt
 from watchkeeper.journal.store import Journal
 from watchkeeper.venue.protocol import KeyPermissions
 from watchkeeper.watch.clock import now_ms
 from watchkeeper.watch.heartbeat import State
-from watchkeeper.watch.latch import halt, is_halted
+from watchkeeper.watch.latch import halt, is_halted, release
 
 STRATEGY = """
 [[strategies]]
@@ -459,6 +461,19 @@ def test_kill_that_may_not_halt_says_what_may(cli: Cli, bot_tree: BotTree) -> No
         getattr(bot_tree.paths, name).mkdir()
     assert cli("kill", "--halt-only") == 1
     assert "not halted" in cli.out
+
+
+def test_a_receipt_holds_as_long_as_the_latch(cli: Cli, bot_tree: BotTree) -> None:
+    """playbooks/remove.yml takes it for a proof; a bot that was released may have traded since."""
+    halt(bot_tree.paths, "a drill", "ada")
+    proven = Receipt(bot="alpha", stand=Stand.PROVEN, latched=True, proven_s=6.5)
+    write_receipt(bot_tree.paths, proven)
+    assert cli("kill", "--receipt") == 0
+    assert "proven flat after 6.50 s" in cli.out
+    release(bot_tree.paths, "ada")
+    assert cli("kill", "--receipt") == 1
+    assert "proven flat" not in cli.out
+    assert "REMAINS  the latch was released since" in cli.out
 
 
 def test_reconcile_asks_the_executor(cli: Cli, bot_tree: BotTree) -> None:

@@ -13,6 +13,7 @@ from bot.tests.support.market import BTC, ETH
 
 from watchkeeper.bus.protocol import ALERTS
 from watchkeeper.bus.sqlite import open_bus
+from watchkeeper.cli.status import facts
 from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Position, Side
 from watchkeeper.journal.store import Journal
 from watchkeeper.watch.alerts import AlertId, make_alert
@@ -43,6 +44,19 @@ def test_heartbeats_and_halt(bot_tree: BotTree) -> None:
     assert [p.name for p in seen.programs if not p.well] == ["executor"]
     assert seen.halted == "why (by me)"
     assert seen.memory is None or seen.memory.used > 0
+
+
+def test_a_reboot_that_an_upgrade_needs(bot_tree: BotTree) -> None:
+    bot_tree.write_config()
+    required = bot_tree.paths.root / "run/reboot-required"
+    assert look(bot_tree.paths, with_units=False).reboot_pending == []
+    required.touch()
+    assert look(bot_tree.paths, with_units=False).reboot_pending == ["an upgrade"]
+    required.with_suffix(".pkgs").write_text("linux-image-6.1.0-9-amd64\nlinux-base\nlinux-base\n")
+    seen = look(bot_tree.paths, with_units=False)
+    assert seen.reboot_pending == ["linux-base", "linux-image-6.1.0-9-amd64"]
+    told = ("reboot pending", "of this host, for linux-base, linux-image-6.1.0-9-amd64")
+    assert told in facts(seen)
 
 
 # What the two say, by state, age in ms and epoch, and who of them counts as the executor.

@@ -107,6 +107,25 @@ def test_a_release_waits_until_it_is_what_runs(paths: Paths) -> None:
     assert pending(paths, "blue", ALL) == ["all programs: release"]
 
 
+LISTED = "NEEDRESTART-VER: 3.6\nNEEDRESTART-SVC: cron.service\nNEEDRESTART-SVC: {}\n"
+
+
+@pytest.mark.parametrize(
+    ("unit", "since_ms", "lines"),
+    [
+        ("supervisord@alpha-blue.service", 1, ["all programs: libraries"]),
+        ("supervisord@alpha-blue.service", -1, []),  # it was started since
+        ("supervisord@alpha-green.service", 1, []),
+    ],
+)
+def test_an_upgrade_waits_for_the_units_it_concerns(
+    paths: Paths, unit: str, since_ms: int, lines: list[str]
+) -> None:
+    paths.upgraded.write_text(LISTED.format(unit))
+    at(paths.upgraded, START_MS + since_ms)
+    assert pending(paths, "blue", ALL) == lines
+
+
 def test_a_slot_without_links_was_started_before_there_were_any(paths: Paths) -> None:
     (paths.running("blue") / "tools").unlink()
     assert pending(paths, "blue", ALL) == ["all programs: unit"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from typing import Any
 
@@ -33,6 +34,24 @@ def test_real_names_lead_to_the_paper_venue_and_nowhere_else(alpha: Bot) -> None
     for name in ("fapi.binance.com", "fstream.binance.com", "api.binance.com"):
         found = {line.split()[0] for line in alpha.sh(f"getent ahosts {name}").splitlines()}
         assert found == {gateway}, f"{name} leads to {found}"
+
+
+@pytest.mark.parametrize("user", ["wk-alpha-blue", "wk-foreign-blue", "wk-check", "nobody"])
+def test_nobody_but_root_reaches_beyond_the_tests_network(alpha: Bot, user: str) -> None:
+    """A rule of the host's network, whatever a name leads to."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way_out:
+        way_out.connect(("192.0.2.1", 9))  # nobody's (RFC 5737), and nothing is sent
+        beyond = way_out.getsockname()[0]
+    with socket.create_server((beyond, 0)) as server:
+        port = server.getsockname()[1]
+        connect = "python3 -c 'import socket; socket.create_connection((\"{}\", {}), 5)'"
+        assert alpha.host.run(connect.format(beyond, port)).rc == 0, "root does"
+        become = f"setpriv --reuid={user} --regid=nogroup --clear-groups"
+        refused = alpha.host.run(f"{become} {connect.format(beyond, port)}")
+        assert "ConnectionRefusedError" in refused.stderr, refused
+        gateway = alpha.sh("ip -4 route show default").split()[2]
+        near = alpha.host.run(f"{become} {connect.format(gateway, 443)}")
+        assert near.rc == 0, "the paper venue is within reach"
 
 
 def test_status_answers_within_two_seconds(alpha: Bot) -> None:

@@ -23,8 +23,11 @@ def test_check_mode_finds_nothing_to_change(second_check: Run) -> None:
 def test_a_bot_taken_out_of_the_inventory_goes_on_and_is_named() -> None:
     run = playbook('--extra-vars={"bots": []}', name="playbooks/verify.yml")
     assert run.code == 0, run.output
-    for slot in ("alpha-blue", "beta-blue", "foreign-blue"):
-        assert f"systemctl disable --now supervisord@{slot}" in " ".join(run.output.split())
+    said = " ".join(run.output.split())
+    for name in ("alpha", "beta", "foreign"):
+        assert f"{name}-blue is set up on vps and not in the inventory" in said
+        assert f"playbooks/remove.yml -l vps -e bot={name}" in said
+    assert run.recap["changed"] == 0
 
 
 def test_a_changed_secret_is_noticed_without_being_shown(second_check: Run) -> None:

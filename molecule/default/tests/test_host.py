@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hosttest import PROGRAMS, Bot, eventually, ready
+from operator_run import module
 
 TIMERS = ("wk-clock.timer", "health-check@alpha.timer", "health-check@beta.timer")
 
@@ -112,6 +113,32 @@ def test_core_dumps_are_off(alpha: Bot) -> None:
     limits = alpha.sh(f"cat /proc/{alpha.pid('executor')}/limits")
     (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
     assert core.split()[4:6] == ["0", "0"]
+    # A limit does not hold for a dump that is piped to a program. A container's kernel is set by
+    # the machine around it; what a host of its own is set to is the last word of these files.
+    asked = alpha.sh("systemd-analyze cat-config sysctl.d | grep -E '^-?kernel.core_pattern'")
+    assert asked.splitlines()[-1].partition("=")[2].strip() == "|/bin/false"
+    if alpha.host.run("test -w /proc/sys/kernel/core_pattern").rc == 0:
+        assert alpha.sh("cat /proc/sys/kernel/core_pattern").strip() == "|/bin/false"
+
+
+APPORT = "/usr/lib/systemd/system/apport.service"
+
+
+def test_apport_is_kept_from_taking_core_dumps(alpha: Bot) -> None:
+    """Ubuntu's, in all that matters here: a unit that, started at boot and also stopped, writes
+    a core_pattern of its own."""
+    unit = "[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/bin/true\\n"
+    unit += "[Install]\\nWantedBy=multi-user.target\\n"
+    alpha.sh(f"printf '{unit}' >{APPORT}; systemctl daemon-reload; systemctl enable --now apport")
+    try:
+        for changed in (True, False):
+            run = module("ansible.builtin.include_role", "name=base tasks_from=configure.yml")
+            assert run.code == 0, run.output
+            assert ("CHANGED" in run.output) == changed, run.output
+            state = alpha.host.run("systemctl is-enabled apport; systemctl is-active apport").stdout
+            assert state.split() == ["masked", "inactive"]
+    finally:
+        alpha.sh(f"systemctl unmask apport; rm {APPORT}; systemctl daemon-reload")
 
 
 def test_the_release_is_compiled_and_roots_own(alpha: Bot) -> None:
@@ -139,4 +166,66 @@ def test_logs_rotate_under_a_running_program(alpha: Bot) -> None:
 
 
 def test_journald_is_capped(alpha: Bot) -> None:
-    assert "SystemMaxUse=" in alpha.sh("systemd-analyze cat-config systemd/journald.conf")
+    """By what it said itself when it opened its files, not by what some file asks for."""
+    told = alpha.sh("journalctl -q -o json MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6")
+    opened = [entry for entry in map(json.loads, told.splitlines())
+              if entry["JOURNAL_NAME"] == "System Journal"]  # fmt: skip
+    assert int(opened[-1]["MAX_USE"]) == 500 << 20
+    assert alpha.sh("stat -c %F /var/log/journal").strip() == "directory"
+
+
+class TestUpgrades:
+    """Of the host's packages: they restart no bot, and what runs on the old ones is shown."""
+
+    @staticmethod
+    def reinstall(bot: Bot, *packages: str) -> str:
+        """As unattended-upgrades does it: new files in the place of those that are in use."""
+        apt = "DEBIAN_FRONTEND=noninteractive apt-get -q -y"
+        bot.sh(f"{apt} update")
+        return bot.sh(f"{apt} install --reinstall {' '.join(packages)}")
+
+    def test_they_restart_no_bot_and_are_shown(self, alpha: Bot, beta: Bot) -> None:
+        ready(alpha)
+        ready(beta)
+        before = {bot.name: {p: bot.pid(p) for p in PROGRAMS} for bot in (alpha, beta)}
+        mapped = alpha.sh(f"cat /proc/{alpha.pid('executor')}/maps")
+        assert "/libz.so.1" in mapped, "the test replaces nothing that is in use"
+        self.reinstall(alpha, "zlib1g")
+        assert "/libz.so.1" in "".join(
+            line for line in alpha.sh(f"cat /proc/{alpha.pid('executor')}/maps").splitlines()
+            if line.endswith("(deleted)")
+        )  # fmt: skip
+        assert {b.name: {p: b.pid(p) for p in PROGRAMS} for b in (alpha, beta)} == before
+        for bot in (alpha, beta):
+            assert "all programs: libraries" in bot.sh(f"wk-ctl {bot.name} pending")
+        status = json.loads(alpha.host.run("watchkeeper status --json --bot alpha").stdout)
+        assert "all programs: libraries" in status["bots"][0]["restart_pending"]
+        alpha.sh("wk-ctl alpha restart")
+        ready(alpha)
+        assert "libraries" not in alpha.sh("wk-ctl alpha pending")
+        beta.sh("wk-ctl beta restart")
+        ready(beta)
+
+    def test_needrestart_restarts_none_even_when_it_restarts_others(self, alpha: Bot) -> None:
+        """Whatever mode somebody else's setting or argument names: bots are excepted."""
+        effective = alpha.sh(
+            "perl -e 'our %nrconf; do q(/etc/needrestart/needrestart.conf) or die $@ || $!; "
+            'print qq($nrconf{restart}\\n); "supervisord\\@alpha-blue.service" =~ $_ '
+            "and print qq($nrconf{override_rc}{$_}\\n) for keys %{$nrconf{override_rc}};'"
+        )
+        assert effective.split() == ["l", "0"]
+
+    def test_a_needed_reboot_is_shown(self, alpha: Bot) -> None:
+        hook = "/etc/kernel/postinst.d/unattended-upgrades"
+        alpha.sh(f"test ! -e /run/reboot-required && test -x {hook}")
+        try:
+            # As dpkg runs it after a new kernel.
+            alpha.sh(
+                f"DPKG_MAINTSCRIPT_PACKAGE=linux-image-9 DPKG_MAINTSCRIPT_NAME=postinst {hook}"
+            )
+            status = json.loads(alpha.host.run("watchkeeper status --json --bot alpha").stdout)
+            assert status["bots"][0]["reboot_pending"] == ["linux-image-9"]
+            shown = alpha.host.run("watchkeeper status --bot alpha").stdout
+            assert "of this host, for linux-image-9" in shown
+        finally:
+            alpha.sh("rm -f /run/reboot-required /run/reboot-required.pkgs")

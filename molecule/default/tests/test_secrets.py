@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hosttest import PROGRAMS, Bot, ready
+from hosttest import PROGRAMS, Bot, ready, scenario_directory
 
 FILES = ("env", "trading.env")
 
@@ -71,8 +71,8 @@ def test_no_unit_log_or_configuration_holds_them(alpha: Bot) -> None:
 
 def test_no_output_of_the_playbook_shows_them(alpha: Bot) -> None:
     """The run's own log, --diff included, as the scenario wrote it."""
-    logs = list((Path(__file__).parents[3] / ".work" / "default").glob("*.log"))
-    assert logs, "the scenario writes its playbooks' output to .work/default/*.log"
+    logs = list(scenario_directory().glob("*.log"))
+    assert logs, "the scenario writes its playbooks' output to .work/<scenario>/*.log"
     text = "".join(p.read_text(errors="replace") for p in logs)
     for value in secrets(alpha):
         assert value not in text
@@ -95,6 +95,68 @@ def test_nobody_reaches_beyond_the_privilege_table(alpha: Bot, identity: str, at
     command = attempt.format(executor=alpha.pid("executor"))
     groups = f"--regid=$(id -g {identity}) --init-groups"
     assert refused(alpha, identity, groups, command), f"{identity} may {command}"
+
+
+def as_member(bot: Bot, group: str, command: str) -> Any:
+    """``command`` as somebody whose only right is to be in ``group``."""
+    name = f"test-{group}"
+    bot.sh(f"id -u {name} 2>&- || useradd --system --groups {group} {name}")
+    return bot.host.run(f"setpriv --reuid={name} --regid={name} --init-groups sh -c '{command}'")
+
+
+def test_operators_start_stop_and_restart_a_bot(beta: Bot) -> None:
+    ready(beta)
+    for verb, state in (("stop", "inactive"), ("start", "active"), ("restart", "active")):
+        before = beta.host.run(f"systemctl show -P MainPID {beta.unit}").stdout
+        done = as_member(beta, "wk-ops", f"systemctl --no-ask-password {verb} {beta.unit}")
+        assert done.rc == 0, done
+        assert beta.host.run(f"systemctl is-active {beta.unit}").stdout.strip() == state
+        assert beta.host.run(f"systemctl show -P MainPID {beta.unit}").stdout != before
+    ready(beta)
+    assert as_member(beta, "wk-ops", "cat /etc/watchkeeper/beta/bot.toml").rc == 0, "they may look"
+
+
+@pytest.mark.parametrize(
+    ("group", "attempt"),
+    [
+        *(
+            (group, attempt)
+            for group in ("wk-ops", "wk-kill")
+            for attempt in (
+                "cat /etc/watchkeeper/alpha/trading.env",
+                "cat /etc/watchkeeper/alpha/env",
+                "touch /var/lib/watchkeeper/alpha/HALT",
+                "touch /etc/watchkeeper/alpha/bot.toml",
+                "touch /opt/watchkeeper/slots/alpha-blue/bin/watchkeeper",
+                "touch /usr/local/lib/watchkeeper/wk-begin",
+                "kill -TERM {executor}",
+                "{systemctl} stop rate-budget.service",
+                "{systemctl} stop health-check@alpha.timer",
+                "{systemctl} restart chrony.service",
+                "{systemctl} kill supervisord@alpha-blue.service",
+                "{systemctl} disable supervisord@alpha-blue.service",
+                "{systemctl} mask supervisord@alpha-blue.service",
+                "{systemctl} reload-or-restart rate-budget.service",
+                "{systemctl} daemon-reload",
+                "{systemctl} reboot",
+            )
+        ),
+        ("wk-kill", "cat /etc/watchkeeper/alpha/bot.toml"),
+        ("wk-kill", "cat /var/lib/watchkeeper/alpha/journal.db"),
+        ("wk-kill", "{systemctl} stop supervisord@alpha-blue.service"),
+        ("wk-kill", "{systemctl} restart supervisord@alpha-blue.service"),
+        ("wk-kill", "{systemctl} stop kill@alpha.service"),
+        ("wk-ops", "{systemctl} restart kill@alpha.service"),
+    ],
+)
+def test_people_reach_no_further_than_their_group(alpha: Bot, group: str, attempt: str) -> None:
+    command = attempt.format(
+        executor=alpha.pid("executor"), systemctl="systemctl --no-ask-password"
+    )
+    assert as_member(alpha, group, "true").rc == 0
+    tried = as_member(alpha, group, command)
+    assert tried.rc != 0, f"{group} may {command}"
+    assert "not found" not in tried.stderr, tried
 
 
 class TestIdentitiesOfUnits:

@@ -19,7 +19,7 @@ from watchkeeper.execution.switch import HALTED, KillSwitch, Receipt, read_recei
 from watchkeeper.paths import Paths
 from watchkeeper.programs.logs import log_to_stderr
 from watchkeeper.watch.clock import now_ms
-from watchkeeper.watch.latch import LatchError, halt
+from watchkeeper.watch.latch import LatchError, halt, read
 
 
 def main(
@@ -75,7 +75,7 @@ def main(
 def show_receipts(bot: str | None, *, everyone: bool, as_json: bool) -> int:
     """What the last pull has come to, as it stands now."""
     chosen = named_or_all(bot, everyone=everyone)
-    receipts = [_not_ours(paths) if _foreign(paths) else read_receipt(paths) for paths in chosen]
+    receipts = [_not_ours(paths) if _foreign(paths) else _standing(paths) for paths in chosen]
     _show(receipts, as_json=as_json)
     return OK if all(receipt.done for receipt in receipts) else WARNING
 
@@ -85,6 +85,17 @@ def _show(receipts: Sequence[Receipt], *, as_json: bool) -> None:
         print(msgspec.json.encode(receipts).decode())
     else:
         print("\n".join(line for receipt in receipts for line in _lines(receipt)))
+
+
+def _standing(paths: Paths) -> Receipt:
+    """The last receipt, while its latch holds: whoever was released may have traded since."""
+    receipt = read_receipt(paths)
+    if receipt.done and read(paths) is None:
+        released = (
+            f"the latch was released since; pull it again: watchkeeper kill --bot {paths.bot}"
+        )
+        return Receipt(bot=paths.bot, stand=Stand.UNKNOWN, remaining=(released,))
+    return receipt
 
 
 def _foreign(paths: Paths) -> bool:

@@ -278,6 +278,8 @@ def facts(overview: Overview) -> list[tuple[str, str]]:
         for unit in overview.units
     )  # fmt: skip
     rows.extend(("restart pending", line) for line in overview.restart_pending)
+    if overview.reboot_pending:
+        rows.append(("reboot pending", f"of this host, for {', '.join(overview.reboot_pending)}"))
     return rows
 
 

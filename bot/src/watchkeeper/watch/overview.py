@@ -87,6 +87,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     clock: dict[str, Any] | None
     rate_budget: dict[str, Any] | None  # {}: there should be one, and it tells nothing
     restart_pending: list[str]
+    reboot_pending: list[str]  # packages of the host that want it; empty: no reboot is needed
     units: list[Unit]
     problems: list[str]
 
@@ -181,6 +182,7 @@ def _look(paths: Paths, supervisor_timeout_s: float) -> Overview:
         clock=None if verdict is None else msgspec.to_builtins(verdict),
         rate_budget=_rate_budget(paths, at_ms),
         restart_pending=_pending(paths, slots, programs, beats),
+        reboot_pending=_reboot_pending(paths),
         units=[],
         problems=problems,
     )
@@ -328,3 +330,14 @@ def _pending(
     known = {program.supervisor for program in programs} - {""}
     up = slots if started or known else []
     return [line for slot in up for line in pending(paths, slot, started)]
+
+
+def _reboot_pending(paths: Paths) -> list[str]:
+    """Packages whose upgrade needs a reboot of the host, as they have said it."""
+    required = paths.reboot_required
+    if not required.exists():
+        return []
+    try:
+        return sorted(set(required.with_suffix(".pkgs").read_text().split())) or ["an upgrade"]
+    except OSError:
+        return ["an upgrade"]

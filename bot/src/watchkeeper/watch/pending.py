@@ -4,7 +4,8 @@ Nothing is noted when something changes: a note is lost with the run that wanted
 host itself says it. At every start of a slot's unit root links what the slot runs below
 ``/run/watchkeeper/slots/<bot>-<slot>/`` (by the role supervisord's ``wk-begin``): a ``release``
 other than the slot's is pending, and so is wiring younger than ``tools``, which is linked anew each
-time. A file younger than a process that reads it is pending for that process.
+time. A file younger than a process that reads it is pending for that process. An upgrade of the
+host's packages is pending for a unit that needrestart lists, until the unit was started since.
 """
 
 from __future__ import annotations
@@ -83,7 +84,18 @@ def _of_the_unit(paths: Paths, slot: str) -> list[str]:
         found.append("release")
     if any((_changed_ms(path) or 0) > began_ms for path in paths.wiring(slot)):
         found.append("unit")
+    if (_changed_ms(paths.upgraded) or 0) > began_ms and _upgraded(paths, slot):
+        found.append("libraries")
     return found
+
+
+def _upgraded(paths: Paths, slot: str) -> bool:
+    """Whether needrestart found the slot's unit running on files that were replaced."""
+    try:
+        listed = paths.upgraded.read_text().splitlines()
+    except OSError:
+        return False
+    return f"NEEDRESTART-SVC: supervisord@{paths.bot}-{slot}.service" in listed
 
 
 def _changed_ms(path: Path) -> int | None:
