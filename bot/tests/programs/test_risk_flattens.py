@@ -62,7 +62,8 @@ class Guarded:
         text = text.replace("[venue]\n", "[venue]\nrecv_window_ms = 1000\n")
         self.tree.paths.config.write_text(text.replace("max_age_ms = 60000", "max_age_ms = 1000"))
         self.run()
-        self.tree.wait_state("risk", "READY")
+        up = ("READY", "HALTED")  # what is found at the first look may halt before anybody sees it
+        eventually(lambda: (b := self.tree.beat("risk")) and b.state in up, what="risk up")
 
     def run(self) -> None:
         self.tree.start("risk")
@@ -79,9 +80,13 @@ class Guarded:
         )
         return dict(beat.progress)
 
+    def wait_latched(self) -> None:
+        """Halted by somebody: a file that is only just being made counts as a damaged one."""
+        eventually(lambda: (b := read(self.tree.paths)) and b.by, deadline_s=60, what="halted")
+
     def wait_halted(self, why: str) -> None:
         """Halted for that reason, and positions are as they were."""
-        eventually(lambda: is_halted(self.tree.paths), deadline_s=60, what="halted")
+        self.wait_latched()
         assert why in self.latch().reason
         assert (self.latch().by, self.latch().flatten) == ("risk", False)
         self.tree.wait_state("risk", "HALTED")
@@ -168,7 +173,7 @@ def test_a_venue_that_is_away_is_flattened_on_first_contact(
         guarded.enter()
         guarded.start(unreachable_ms=1500)
         venue.kill()
-        eventually(lambda: is_halted(bot_tree.paths), deadline_s=60, what="halted at once")
+        guarded.wait_latched()
         assert guarded.latch().flatten is True
         assert "has not answered" in guarded.latch().reason
         venue.start()
@@ -381,7 +386,7 @@ def test_hedge_mode_halts_at_once_and_says_how_to_leave_it(guarded: Guarded) -> 
         alias=guarded.alias,
     )
     guarded.run()
-    eventually(lambda: is_halted(guarded.tree.paths), deadline_s=60, what="halted")
+    guarded.wait_latched()
     assert "dualSidePosition=false" in guarded.latch().reason
     assert guarded.latch().flatten is False
     time.sleep(2)
@@ -396,12 +401,14 @@ def test_with_a_key_of_its_own_it_reads_on_where_the_trading_key_is_revoked(
 ) -> None:
     guarded.enter()
     paths, key = guarded.tree.paths, guarded.venue.credentials(guarded.alias)
-    own = {"WATCHKEEPER_API_KEY": key["apiKey"], "WATCHKEEPER_API_SECRET": key["secret"]}
-    guarded.tree.write_secrets(paths.risk_env, **own)
+    guarded.tree.write_secrets(
+        paths.risk_env, WATCHKEEPER_API_KEY=key["apiKey"], WATCHKEEPER_API_SECRET=key["secret"]
+    )
     guarded.start(daily_loss_limit=100)
     guarded.stop()
-    gone = dict.fromkeys(own, "revoked-revoked-revoked")
-    guarded.tree.write_secrets(paths.trading_env, **gone)
+    guarded.tree.write_secrets(
+        paths.trading_env, WATCHKEEPER_API_KEY="revoked", WATCHKEEPER_API_SECRET="revoked"
+    )
     guarded.run()
     guarded.tree.wait_state("risk", "READY")
     guarded.venue.admin.price(PRICE - 2_000, mark=PRICE - 2_000)

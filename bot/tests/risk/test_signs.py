@@ -50,7 +50,7 @@ def beat(program: str = "executor", **fields: Any) -> Beat:
     return Beat(**(known | fields))
 
 
-def told(signs: Signs, at_ms: int, config: BotConfig = CONFIG) -> list[tuple[AlertId, str | None]]:
+def told(signs: Signs, at_ms: int, config: BotConfig = CONFIG) -> list[Any]:
     return [(f.alert, f.answer) for f in judge_signs(config, signs, at_ms)]
 
 
