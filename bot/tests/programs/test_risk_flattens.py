@@ -346,7 +346,7 @@ def test_a_loss_that_is_not_known_is_not_silent(guarded: Guarded) -> None:
 
 
 def test_a_refused_stop_that_is_watched_flattens_nothing(guarded: Guarded) -> None:
-    """Decision 24: risk closed the whole account for one symbol's price band."""
+    """risk closed the whole account for one symbol's price band."""
     guarded.enter(stop=False)
     beat(guarded, "executor", epoch=5, watched={"BTC/USDT:USDT": "45000"})
     guarded.start(unprotected_deadline_ms=1000)
