@@ -125,6 +125,10 @@ def test_symbols_are_listed_once_in_order(tmp_path: Path) -> None:
             BASE + "[policy]\nliquidation_distance_pct = -1\n",
             "policy.liquidation_distance_pct: must not be negative",
         ),
+        (BASE + "[risk]\nmax_gross_quote_value = 999\n", "risk.max_gross_quote_value: must be 0"),
+        (BASE + "[risk]\nmax_drawdown_pct = 100\n", "risk.max_drawdown_pct: must be below 100"),
+        (BASE + "[risk]\nmax_drawdown_pct = -1\n", "risk.max_drawdown_pct: must not be negative"),
+        (BASE + "[risk]\nsize_tolerance_pct = 0\n", "risk.size_tolerance_pct: must be above 0"),
         (BASE + "[policy]\nrefused = 'exit'\n", "policy.refused: unknown setting"),
         (
             BASE + '[policy]\nexternal_positions = "freeze"\n',

@@ -12,6 +12,8 @@ EXPECTED = {
     "config": "etc/watchkeeper/alpha/bot.toml",
     "env": "etc/watchkeeper/alpha/env",
     "trading_env": "etc/watchkeeper/alpha/trading.env",
+    "risk_env": "etc/watchkeeper/alpha/risk.env",
+    "risk_memory": "var/lib/watchkeeper/alpha/risk.json",
     "journal": "var/lib/watchkeeper/alpha/journal.db",
     "bus": "var/lib/watchkeeper/alpha/bus.db",
     "halt": "var/lib/watchkeeper/alpha/HALT",

@@ -79,10 +79,13 @@ def test_lists_of_dicts_name_their_entries(role: str, path: str) -> None:
         assert option["options"]["name"]["required"] is True
 
 
+SECRETS = {"api_key", "api_secret", "notify_urls", "risk_api_key", "risk_api_secret"}
+
+
 @pytest.mark.parametrize(("role", "path"), EVERY)
 def test_secrets_are_kept_out_of_messages(role: str, path: str) -> None:
     name = path.rpartition(".")[2]
-    if name in {"api_key", "api_secret", "notify_urls"} or path.endswith("secrets.environment"):
+    if name in SECRETS or path.endswith("secrets.environment"):
         assert dict(walk(options(role)))[path]["no_log"] is True
 
 
@@ -95,6 +98,10 @@ class TestBot:
 
     def test_keys_of_an_entry(self) -> None:
         assert set(evaluate("bot", "__bot_keys")) == set(self.entry)
+
+    def test_secrets(self) -> None:
+        native = set(self.entry["secrets"]["options"]) - {"environment"}
+        assert set(evaluate("bot", "__bot_secret_keys")) == native
 
     def test_limits_and_their_defaults(self) -> None:
         limits = self.entry["limits"]["options"]

@@ -57,6 +57,14 @@ def test_bot_reads_its_trading_secrets_unchanged(tmp_path: Path) -> None:
     }
 
 
+def test_risk_reads_a_key_of_its_own(tmp_path: Path) -> None:
+    given_secrets = BOTS["beta_2"]["secrets"]
+    assert secrets_of("live", "risk.env", tmp_path) == {
+        API_KEY: given_secrets["risk_api_key"],
+        API_SECRET: given_secrets["risk_api_secret"],
+    }
+
+
 def test_other_programs_are_given_no_trading_secret(tmp_path: Path) -> None:
     urls = BOTS["beta_2"]["secrets"]["notify_urls"]
     assert secrets_of("live", "env", tmp_path) == {NOTIFY_URLS: urls}

@@ -69,6 +69,15 @@ def drop(path: str) -> Callable[[Bots], None]:
     return mistake
 
 
+def risk_key(key: str) -> Callable[[Bots], None]:
+    """A mistake: a key of risk's own, whole but for ``key``."""
+
+    def mistake(bots: Bots) -> None:
+        bots[0]["secrets"] |= {"risk_api_key": key, "risk_api_secret": f"risk-{SECRET}"}
+
+    return mistake
+
+
 # Name of the case: the mistake, and what the message must hold.
 MISTAKES: dict[str, tuple[Callable[[Bots], None], list[str]]] = {
     "no-bots": (lambda bots: bots.clear(), ["bots must be a list"]),
@@ -115,6 +124,22 @@ MISTAKES: dict[str, tuple[Callable[[Bots], None], list[str]]] = {
     "key-shared": (
         put("1.secrets.api_key", f"alpha-key-{SECRET}"),
         ["bots[1].secrets.api_key (beta) is the same as that of bot 'alpha'"],
+    ),
+    "risk-key-without-secret": (
+        put("0.secrets.risk_api_key", f"risk-key-{SECRET}"),
+        ["bots[0].secrets (alpha) names only one of risk_api_key and risk_api_secret"],
+    ),
+    "risk-key-cut": (
+        risk_key("0123456789"),
+        ["bots[0].secrets.risk_api_key (alpha) has fewer than 16 characters"],
+    ),
+    "risk-key-placeholder": (
+        risk_key("CHANGE-ME-CHANGE-ME"),
+        ["bots[0].secrets.risk_api_key (alpha) still holds a placeholder"],
+    ),
+    "risk-key-shared": (
+        risk_key(f"alpha-key-{SECRET}"),
+        ["bots[0].secrets.risk_api_key (alpha) is used elsewhere"],
     ),
     "port-shared": (
         put("1.config.health.port", 8700),

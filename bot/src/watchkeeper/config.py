@@ -62,6 +62,7 @@ class RiskConfig(_Section, frozen=True):
     order_quote_value: Decimal = Decimal(1000)  # size of an entry, in quote currency
     max_position_quote_value: Decimal = Decimal(5000)
     max_open_positions: Positive = 5
+    max_gross_quote_value: Decimal = Decimal(0)  # 0: the two above, multiplied
     daily_loss_limit: Decimal = Decimal(500)  # quote currency, realised and unrealised
     check_interval_ms: Positive = 5000
     unprotected_deadline_ms: Positive = 60_000
@@ -77,6 +78,18 @@ class RiskConfig(_Section, frozen=True):
     unreachable_ms: Positive = 300_000
     on_lease_lost: Answer = "halt"  # who holds it elsewhere also holds the positions
     lease_lost_ms: Positive = 300_000
+    on_size: Answer = "halt"  # its stops stay; what is too large may be a person's own
+    size_tolerance_pct: Decimal = Decimal(50)  # prices move after an entry
+    on_orders: Answer = "halt"
+    orders_limit: Positive = 200  # sent by the executor, or traded at the venue, ...
+    orders_window_ms: Annotated[int, Meta(ge=1000, le=600_000)] = 60_000  # ... within this time
+    on_errors_in_a_row: Answer = "halt"
+    errors_in_a_row_limit: Positive = 10  # order calls that failed, and none that went well between
+    on_drawdown: Answer = "halt"
+    max_drawdown_pct: Decimal = Decimal(20)  # of the highest equity; 0: not watched
+    on_loss_unknown: Answer = "halt"
+    loss_unknown_ms: Positive = 300_000
+    account_interval_ms: Positive = 60_000  # between readings of ledger and balances
 
 
 class ProtectionConfig(_Section, frozen=True):
@@ -273,18 +286,28 @@ def _check(config: BotConfig, path: Path) -> None:
             refuse(f"policy.{key}", f"must be at most 100, is {getattr(config.policy, key)}")
     if config.risk.order_quote_value > config.risk.max_position_quote_value:
         refuse("risk.order_quote_value", "must not be above risk.max_position_quote_value")
+    if 0 < config.risk.max_gross_quote_value < config.risk.order_quote_value:
+        refuse("risk.max_gross_quote_value", "must be 0 or not below risk.order_quote_value")
+    if config.risk.max_drawdown_pct >= 100:
+        refuse("risk.max_drawdown_pct", "must be below 100; 0 switches it off")
 
 
 _POSITIVE = (
     ("risk", "order_quote_value"),
     ("risk", "max_position_quote_value"),
     ("risk", "daily_loss_limit"),
+    ("risk", "size_tolerance_pct"),
     ("protection", "stop_distance_pct"),
     ("protection", "trailing_step_pct"),
     ("protection", "underwater_pct"),
     ("policy", "reduce_pct"),
 )
-_NOT_NEGATIVE = (("protection", "trailing_distance_pct"), ("policy", "liquidation_distance_pct"))
+_NOT_NEGATIVE = (
+    ("protection", "trailing_distance_pct"),
+    ("policy", "liquidation_distance_pct"),
+    ("risk", "max_gross_quote_value"),
+    ("risk", "max_drawdown_pct"),
+)
 
 
 API_KEY = "WATCHKEEPER_API_KEY"

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes, *, mode: int = 0o640) -> None:
+def write_atomically(
+    path: Path, content: bytes, *, mode: int = 0o640, durable: bool = False
+) -> None:
     """Replace ``path`` by a renamed sibling; the folder is made when it is missing.
 
-    Not durable on power loss (no fsync): meant for files in ``/run``.
+    ``durable``: it outlives a power cut from the moment this returns. Files in ``/run`` need not.
 
     Raises:
         OSError: full disk, missing permission. ``path`` is as it was before.
@@ -21,7 +23,20 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o640) -> None:
         os.fchmod(descriptor, mode)  # whatever the umask is
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         temporary.replace(path)
+        if durable:
+            _sync_folder(path.parent)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -58,6 +58,16 @@ class Paths(msgspec.Struct, frozen=True):
         return self.state / "decisions.jsonl"
 
     @property
+    def risk_env(self) -> Path:
+        """A key of risk's own; where there is none it uses the trading key."""
+        return self.etc / "risk.env"
+
+    @property
+    def risk_memory(self) -> Path:
+        """Figures of risk that outlive its process."""
+        return self.state / "risk.json"
+
+    @property
     def halt(self) -> Path:
         """The latch on disk; either of the two halts."""
         return self.state / "HALT"

@@ -115,6 +115,30 @@ def test_what_holds_back_one_intent(
     assert reason in reasons[0]
 
 
+@pytest.mark.parametrize(
+    ("gross", "quantity", "held_back"),
+    [
+        (2000, "10", False),
+        ("2000.01", "10", True),
+        (2000, None, False),  # sized by risk.order_quote_value
+        ("2000.01", None, True),
+        (0, "31", False),  # not more than risk.max_position_quote_value
+        ("1000.01", "31", True),
+    ],
+)
+def test_all_positions_together_have_a_limit(
+    gross: object, quantity: str | None, held_back: bool
+) -> None:
+    chosen = but(
+        CONFIG.risk, max_gross_quote_value=Decimal(3000), max_position_quote_value=Decimal(2000)
+    )
+    intent = but(INTENT, quantity=None if quantity is None else Decimal(quantity))
+    now = but(GOOD, gross=Decimal(str(gross)))
+    reasons = for_intent(but(CONFIG, risk=chosen), now, intent, TICK, RULES[BTC])
+    assert any("max_gross_quote_value is 3000" in reason for reason in reasons) is held_back
+    assert for_intent(CONFIG, but(now, gross=Decimal(10**9)), intent, TICK, RULES[BTC]) == []
+
+
 def test_no_price_is_no_price() -> None:
     (reason,) = for_intent(CONFIG, GOOD, INTENT, None, RULES[BTC])
     assert "no market data" in reason

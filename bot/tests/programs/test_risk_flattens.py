@@ -13,7 +13,7 @@ import pytest
 from bot.tests.programs.test_against_venue import STRATEGY, alert_ids, configure
 from bot.tests.support.beats import write_beat
 from bot.tests.support.bot_tree import BotTree
-from bot.tests.support.paper_venue import PaperVenue
+from bot.tests.support.paper_venue import PaperVenue, RawClient
 from bot.tests.support.waiting import eventually
 
 from watchkeeper.domain.client_id import decode
@@ -32,6 +32,7 @@ QUIET: dict[str, Any] = {
     "data_lost_ms": NEVER_MS,
     "unreachable_ms": NEVER_MS,
     "lease_lost_ms": NEVER_MS,
+    "account_interval_ms": 2000,  # an account's ledger weighs 30
 }
 _aliases = (f"RISK{number:04}" for number in itertools.count(1))
 
@@ -53,15 +54,44 @@ class Guarded:
         venue.admin.price(PRICE, mark=PRICE)
         venue.admin.open_account(self.alias)
 
-    def start(self, **risk: Any) -> None:
+    def start(self, *, settings: str = "", **risk: Any) -> None:
         lines = [f"{k} = {v!r}".replace("'", '"') for k, v in (QUIET | risk).items()]
-        extra = "\n".join([STRATEGY, "[risk]", *lines, ""])
+        extra = "\n".join([STRATEGY, settings, "[risk]", *lines, ""])
         configure(self.tree, self.venue, extra, alias=self.alias)
         text = self.tree.paths.config.read_text()
         text = text.replace("[venue]\n", "[venue]\nrecv_window_ms = 1000\n")
         self.tree.paths.config.write_text(text.replace("max_age_ms = 60000", "max_age_ms = 1000"))
+        self.run()
+        up = ("READY", "HALTED")  # what is found at the first look may halt before anybody sees it
+        eventually(lambda: (b := self.tree.beat("risk")) and b.state in up, what="risk up")
+
+    def run(self) -> None:
         self.tree.start("risk")
-        self.tree.wait_state("risk", "READY")
+
+    def stop(self) -> None:
+        for process in self.tree.processes:
+            if process.poll() is None:
+                assert self.tree.stop(process) == 0
+
+    def facts(self) -> dict[str, Any]:
+        """What risk's heartbeat tells, once it has checked."""
+        beat = eventually(
+            lambda: (b := self.tree.beat("risk")) and b.progress.get("checked_ms") and b
+        )
+        return dict(beat.progress)
+
+    def wait_latched(self) -> None:
+        """Halted by somebody: a file that is only just being made counts as a damaged one."""
+        eventually(lambda: (b := read(self.tree.paths)) and b.by, deadline_s=60, what="halted")
+
+    def wait_halted(self, why: str) -> None:
+        """Halted for that reason, and positions are as they were."""
+        self.wait_latched()
+        assert why in self.latch().reason
+        assert (self.latch().by, self.latch().flatten) == ("risk", False)
+        self.tree.wait_state("risk", "HALTED")
+        eventually(lambda: "bot-halted" in alert_ids(self.tree), what="a page")
+        assert self.left() == ["positions", "open_algo_orders"]
 
     def enter(self, *, stop: bool = True) -> None:
         self.venue.admin.hand_order("BTCUSDT", "BUY", "0.1", alias=self.alias)
@@ -143,7 +173,7 @@ def test_a_venue_that_is_away_is_flattened_on_first_contact(
         guarded.enter()
         guarded.start(unreachable_ms=1500)
         venue.kill()
-        eventually(lambda: is_halted(bot_tree.paths), deadline_s=60, what="halted at once")
+        guarded.wait_latched()
         assert guarded.latch().flatten is True
         assert "has not answered" in guarded.latch().reason
         venue.start()
@@ -216,3 +246,196 @@ def test_what_a_person_holds_after_the_proof_is_a_persons(guarded: Guarded) -> N
     guarded.tree.start("risk")
     time.sleep(3)
     assert guarded.left() == ["positions", "open_algo_orders"]
+
+
+# Limits
+
+
+def test_a_position_beyond_its_size(guarded: Guarded) -> None:
+    guarded.enter()
+    guarded.start(order_quote_value=500, max_position_quote_value=3000, max_open_positions=9)
+    guarded.wait_halted("BTC/USDT:USDT is worth")
+
+
+def test_all_positions_beyond_their_size(guarded: Guarded) -> None:
+    guarded.enter()
+    guarded.start(max_gross_quote_value=3000)
+    guarded.wait_halted("risk.max_gross_quote_value is 3000")
+
+
+def test_an_entry_of_unknown_outcome_counts_towards_the_size(guarded: Guarded) -> None:
+    guarded.enter()
+    guarded.start(max_gross_quote_value=5000)
+    guarded.facts()
+    beat(guarded, "executor", epoch=5)
+    time.sleep(1)
+    assert is_halted(guarded.tree.paths) is None
+    entry = {"symbol": "ETH/USDT:USDT", "side": "buy", "quantity": "1", "price": "3000"}
+    beat(guarded, "executor", epoch=5, unknown=[entry])
+    guarded.wait_halted("risk.max_gross_quote_value is 5000")
+
+
+def test_more_orders_have_traded_than_may(guarded: Guarded) -> None:
+    guarded.enter()
+    guarded.start(orders_limit=4, orders_window_ms=600_000)
+    guarded.facts()
+    for _ in range(3):
+        assert is_halted(guarded.tree.paths) is None
+        guarded.venue.admin.hand_order("BTCUSDT", "BUY", "0.003", alias=guarded.alias)
+        time.sleep(0.01)
+    guarded.wait_halted("risk.orders_limit is 4")
+
+
+def test_more_orders_are_sent_than_may(guarded: Guarded) -> None:
+    guarded.enter()
+    beat(guarded, "executor", epoch=5, orders_sent=70)
+    guarded.start(orders_limit=10)
+    guarded.facts()
+    time.sleep(1)
+    beat(guarded, "executor", epoch=5, orders_sent=80)
+    guarded.wait_halted("risk.orders_limit is 10")
+
+
+def test_order_calls_that_fail_in_a_row(guarded: Guarded) -> None:
+    guarded.enter()
+    guarded.start()
+    beat(guarded, "executor", epoch=5, errors_in_a_row=9)
+    time.sleep(1)
+    assert is_halted(guarded.tree.paths) is None
+    beat(guarded, "executor", epoch=5, errors_in_a_row=10)
+    guarded.wait_halted("risk.errors_in_a_row_limit is 10")
+
+
+def test_a_drawdown_counts_over_restarts_and_transfers_do_not(guarded: Guarded) -> None:
+    guarded.enter()
+    guarded.start(max_drawdown_pct=5)
+    eventually(lambda: guarded.facts().get("drawdown_pct"), deadline_s=60)
+    guarded.venue.admin.deposit("-4000", guarded.alias)
+    time.sleep(10)  # several readings, with 6,000 where 10,000 had been
+    assert is_halted(guarded.tree.paths) is None
+    guarded.stop()
+    lost = PRICE - 4_000  # 400 of what is now 6,000
+    guarded.venue.admin.price(lost, mark=lost)
+    guarded.run()
+    guarded.wait_halted("risk.max_drawdown_pct is 5")
+
+
+# The day's loss
+
+
+def test_funding_is_a_loss(guarded: Guarded) -> None:
+    guarded.enter()
+    guarded.start(daily_loss_limit=100)
+    guarded.facts()
+    assert is_halted(guarded.tree.paths) is None
+    guarded.venue.admin.fund("0.03")  # 150 of 5,000
+    guarded.wait_flat()
+    assert "risk.daily_loss_limit" in guarded.latch().reason
+
+
+def test_a_loss_that_is_not_known_is_not_silent(guarded: Guarded) -> None:
+    guarded.enter()
+    asked = {"path": "/fapi/v1/income", "account": guarded.alias}
+    guarded.venue.admin.fault("respond", times=None, match=asked, status=503, body={})
+    guarded.start(loss_unknown_ms=2000, unreachable_ms=1500)
+    guarded.wait_halted("risk.daily_loss_limit guards nothing")
+    assert "risk-daily-loss" in alert_ids(guarded.tree)
+
+
+# What stands in for a stop, and what is counted meanwhile
+
+
+def test_a_refused_stop_that_is_watched_flattens_nothing(guarded: Guarded) -> None:
+    """risk closed the whole account for one symbol's price band."""
+    guarded.enter(stop=False)
+    beat(guarded, "executor", epoch=5, watched={"BTC/USDT:USDT": "45000"})
+    guarded.start(unprotected_deadline_ms=1000)
+    eventually(lambda: guarded.facts()["unprotected_today_ms"] > 3000, deadline_s=60)
+    assert guarded.facts()["protection"] == {"BTC/USDT:USDT": "watched"}
+    assert is_halted(guarded.tree.paths) is None
+    guarded.venue.admin.price(44_900, mark=44_900)  # where the executor would have left it
+    guarded.wait_flat()
+    assert "no valid stop" in guarded.latch().reason
+
+
+def test_the_total_goes_on_over_a_restart(guarded: Guarded) -> None:
+    guarded.enter(stop=False)
+    guarded.start()
+    before = eventually(lambda: (ms := guarded.facts()["unprotected_today_ms"]) > 1000 and ms)
+    guarded.stop()
+    guarded.tree.paths.heartbeats.joinpath("risk.json").unlink()
+    guarded.run()
+    after = guarded.facts()
+    assert after["unprotected_today_ms"] > before
+    assert after["unprotected_ms"]["BTC/USDT:USDT"] == after["unprotected_today_ms"]
+
+
+# Hedge mode
+
+
+def test_hedge_mode_halts_at_once_and_says_how_to_leave_it(guarded: Guarded) -> None:
+    guarded.venue.admin.hand_mode(hedge=True, alias=guarded.alias)
+    client = RawClient(guarded.venue, guarded.alias)
+    assert client.order("BUY", "0.1", positionSide="LONG").status == 200
+    client.close()
+    lines = [f"{k} = {v}" for k, v in QUIET.items()]
+    configure(
+        guarded.tree,
+        guarded.venue,
+        "\n".join([STRATEGY, "[risk]", *lines, ""]),
+        alias=guarded.alias,
+    )
+    guarded.run()
+    guarded.wait_latched()
+    assert "dualSidePosition=false" in guarded.latch().reason
+    assert guarded.latch().flatten is False
+    time.sleep(2)
+    assert guarded.left() == ["positions"]
+
+
+# A key of its own
+
+
+def test_with_a_key_of_its_own_it_reads_on_where_the_trading_key_is_revoked(
+    guarded: Guarded,
+) -> None:
+    guarded.enter()
+    paths, key = guarded.tree.paths, guarded.venue.credentials(guarded.alias)
+    guarded.tree.write_secrets(
+        paths.risk_env, WATCHKEEPER_API_KEY=key["apiKey"], WATCHKEEPER_API_SECRET=key["secret"]
+    )
+    guarded.start(daily_loss_limit=100)
+    guarded.stop()
+    guarded.tree.write_secrets(
+        paths.trading_env, WATCHKEEPER_API_KEY="revoked", WATCHKEEPER_API_SECRET="revoked"
+    )
+    guarded.run()
+    guarded.tree.wait_state("risk", "READY")
+    guarded.venue.admin.price(PRICE - 2_000, mark=PRICE - 2_000)
+    guarded.wait_flat()
+
+
+def test_a_key_of_another_account_halts(guarded: Guarded, still: PaperVenue) -> None:
+    guarded.enter()
+    other = next(_aliases)
+    still.admin.open_account(other)
+    key = still.credentials(other)
+    guarded.tree.write_secrets(
+        guarded.tree.paths.risk_env,
+        WATCHKEEPER_API_KEY=key["apiKey"],
+        WATCHKEEPER_API_SECRET=key["secret"],
+    )
+    guarded.start()
+    eventually(lambda: guarded.facts().get("account") == other)
+    beat(guarded, "executor", epoch=5, account=guarded.alias)
+    guarded.wait_halted(f"risk reads account {other}")
+    assert "venue-key-problem" in alert_ids(guarded.tree)
+
+
+def test_a_refused_key_pages(guarded: Guarded) -> None:
+    guarded.enter()
+    guarded.start()
+    asked = {"path": "/fapi/v3/positionRisk", "account": guarded.alias}
+    body = {"code": -2015, "msg": "Invalid API-key, IP, or permissions for action."}
+    guarded.venue.admin.fault("respond", times=None, match=asked, status=401, body=body)
+    eventually(lambda: "venue-key-problem" in alert_ids(guarded.tree), deadline_s=60)

@@ -12,25 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchkeeper.config import BotConfig, RiskConfig
-from watchkeeper.domain.model import Fill, Order, OrderKind, OrderState, OrderType, Position, Side
+from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Position, Side
 from watchkeeper.risk.limits import (
     DAY_MS,
-    Day,
+    WITHOUT_STOP,
     Exposed,
     Protection,
-    book,
-    day_result,
-    day_start_ms,
+    Watch,
     integrate,
-    judge_loss,
+    judge_mode,
     judge_protection,
     protection,
+    resume,
     stand_of_all,
-    unrealised,
 )
 from watchkeeper.watch.alerts import AlertId
 
-CONFIG = BotConfig(name="alpha", mode="paper", risk=RiskConfig(daily_loss_limit=Decimal(500)))
+CONFIG = BotConfig(name="alpha", mode="paper", risk=RiskConfig())
 
 
 def position(**changes: Any) -> Position:
@@ -183,64 +181,89 @@ def test_protected_and_dust_are_not_told(well: Protection) -> None:
     assert judge_protection(CONFIG, exposed_for(90_000), {BTC: well}) == []
 
 
-# Daily loss
+# What stands in for a stop
 
 
-def fill(pnl: str, *, trade_id: str = "1", time_ms: int = START_MS, fee: str = "0") -> Fill:
-    return Fill(
-        trade_id=trade_id,
-        symbol=BTC,
-        side=Side.SELL,
-        quantity=Decimal(1),
-        price=Decimal(1),
-        venue_order_id="1",
-        fee=Decimal(fee),
-        fee_asset="USDT",
-        time_ms=time_ms,
-        realized_pnl=Decimal(pnl),
+def stands(held: Position, *stops: Order, watch: Watch) -> Protection:
+    found = stand_of_all(
+        [held],
+        stops,
+        min_quantity=lambda _: Decimal("0.001"),
+        underwater_pct=Decimal(20),
+        watch=watch,
     )
-
-
-def test_a_trade_counts_once_and_fees_are_losses() -> None:
-    day = book(Day(day_start_ms(START_MS)), [fill("-10", fee="1")], START_MS)
-    day = book(day, [fill("-10", fee="1"), fill("4", trade_id="2")], START_MS)
-    assert day.realised == Decimal(-7)
-
-
-def test_a_fee_in_another_asset_is_not_taken_for_quote() -> None:
-    paid = msgspec.structs.replace(fill("5", fee="1"), fee_asset="BNB")
-    assert book(Day(day_start_ms(START_MS)), [paid], START_MS).realised == Decimal(5)
-
-
-def test_midnight_begins_a_new_day() -> None:
-    day = book(Day(day_start_ms(START_MS)), [fill("-100")], START_MS)
-    tomorrow = START_MS + DAY_MS
-    late = fill("-5", trade_id="9", time_ms=tomorrow)
-    day = book(day, [fill("-100"), late], tomorrow)
-    assert day.realised == Decimal(-5)
-
-
-def test_open_positions_count_at_the_mark() -> None:
-    assert unrealised([position()]) == Decimal(-50)
-    assert unrealised([position(side=Side.SELL)]) == Decimal(50)
-    assert unrealised([]) == 0
-    assert unrealised([position(), position(mark_price=None)]) is None
-    assert unrealised([position(entry_price=None)]) is None
+    return found[BTC]
 
 
 @pytest.mark.parametrize(
-    ("realised", "halts"), [("-449.99", False), ("-450", True), ("-900", True), ("900", False)]
+    ("held", "price", "expected"),
+    [
+        (position(), 49_000, Protection.WATCHED),
+        (position(), 49_900, Protection.UNPROTECTED),  # passed, and still held: nobody watches
+        (position(mark_price=None), 49_000, Protection.WATCHED),  # nothing shows otherwise
+        (position(liquidation_price=Decimal(49_000)), 49_000, Protection.UNPROTECTED),
+        (position(liquidation_price=Decimal(48_999)), 49_000, Protection.WATCHED),
+        (position(side=Side.SELL), 51_000, Protection.WATCHED),
+        (position(side=Side.SELL), 49_000, Protection.UNPROTECTED),
+        (position(mark_price=Decimal(39_000)), 38_000, Protection.UNDERWATER),
+    ],
 )
-def test_the_limit_counts_realised_and_unrealised(realised: str, halts: bool) -> None:
-    day = Day(0, {(BTC, "1"): Decimal(realised)})
-    findings = judge_loss(CONFIG, day, [position()])
-    assert [f.alert for f in findings] == [AlertId.RISK_DAILY_LOSS] * halts
-    assert all(f.answer == "flatten" for f in findings)
+def test_a_watch_in_software_is_believed_as_far_as_the_market_allows(
+    held: Position, price: int, expected: Protection
+) -> None:
+    assert stands(held, watch=Watch({BTC: Decimal(price)})) is expected
 
 
-def test_what_is_not_known_decides_nothing() -> None:
-    huge = position(mark_price=Decimal(1))
-    assert judge_loss(CONFIG, None, [huge]) == []
-    day = Day(0, {(BTC, "1"): Decimal(-9999)})
-    assert judge_loss(CONFIG, day, [position(mark_price=None)]) == []
-    assert day_result(None, []) is None
+def test_a_stop_that_rests_is_better_than_any_word() -> None:
+    watch = Watch({BTC: Decimal(49_000)}, frozenset({BTC}))
+    assert stands(position(), stop(), watch=watch) is Protection.PROTECTED
+    assert stands(position(), watch=Watch(exiting=frozenset({BTC}))) is Protection.EXITING
+    assert stands(position(), watch=Watch({ETH: Decimal(49_000)})) is Protection.UNPROTECTED
+
+
+@pytest.mark.parametrize("stand", [Protection.WATCHED, Protection.EXITING, Protection.UNDERWATER])
+def test_exempt_positions_are_told_counted_and_have_no_deadline(stand: Protection) -> None:
+    assert stand in WITHOUT_STOP
+    exposed = integrate(integrate(Exposed(), [BTC], 1000, [BTC]), [BTC], 3_601_000, [BTC])
+    assert exposed.total_ms == {BTC: 3_600_000}
+    findings = judge_protection(CONFIG, exposed, {BTC: stand})
+    assert len(findings) == 1
+    assert findings[0].answer is None
+
+
+def test_the_deadline_begins_when_nothing_stands_in_any_more() -> None:
+    """A position that had been 20 % under water for an hour was flattened the moment it was 19."""
+    exposed = integrate(Exposed(), [BTC], 1000, [BTC])
+    exposed = integrate(exposed, [BTC], 3_601_000)
+    alone = judge_protection(CONFIG, exposed, {BTC: Protection.UNPROTECTED})
+    assert [f.answer for f in alone] == [None]
+    exposed = integrate(exposed, [BTC], 3_661_000)
+    late = judge_protection(CONFIG, exposed, {BTC: Protection.UNPROTECTED})
+    assert [f.answer for f in late] == ["flatten"]
+
+
+# Totals
+
+
+def test_totals_are_the_days() -> None:
+    before = integrate(Exposed(), [BTC, ETH], DAY_MS - 3000)
+    at_midnight = integrate(before, [BTC], DAY_MS + 4000)
+    assert at_midnight.total_ms == {BTC: 4000, ETH: 4000}
+    assert at_midnight.today_ms == 8000
+    assert integrate(at_midnight, [], DAY_MS + 5000).today_ms == 9000
+
+
+def test_what_an_earlier_process_saw_goes_on() -> None:
+    before = integrate(integrate(Exposed(), [BTC, ETH], 1000), [BTC, ETH], 61_000)
+    assert before.overdue_ms(BTC) == 60_000
+    after = integrate(resume(before, [BTC]), [BTC], 100_000)
+    assert after.total_ms == {BTC: 99_000, ETH: 60_000}, "nobody knows of ETH since"
+    assert after.age_ms(BTC) == 99_000
+    assert after.overdue_ms(BTC) == 0, "the executor has only just begun, too"
+
+
+def test_hedge_mode_halts_and_says_how_to_leave_it() -> None:
+    (finding,) = judge_mode(True)
+    assert finding.answer == "halt"
+    assert "dualSidePosition=false" in finding.summary
+    assert judge_mode(False) == judge_mode(None) == []

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
 
 from watchkeeper.config import BotConfig, RiskConfig, StrategyConfig
-from watchkeeper.risk.signs import Signs, answered, hear_executors, hear_feed, judge_signs
+from watchkeeper.domain.model import Side
+from watchkeeper.risk.limits import Watch
+from watchkeeper.risk.signs import (
+    SILENT_MS,
+    Signs,
+    answered,
+    hear_executors,
+    hear_feed,
+    judge_rate,
+    judge_signs,
+    watch_of,
+)
+from watchkeeper.risk.size import Pending
 from watchkeeper.watch.alerts import AlertId
 from watchkeeper.watch.heartbeat import Beat, State
 
@@ -37,7 +50,7 @@ def beat(program: str = "executor", **fields: Any) -> Beat:
     return Beat(**(known | fields))
 
 
-def told(signs: Signs, at_ms: int, config: BotConfig = CONFIG) -> list[tuple[AlertId, str | None]]:
+def told(signs: Signs, at_ms: int, config: BotConfig = CONFIG) -> list[Any]:
     return [(f.alert, f.answer) for f in judge_signs(config, signs, at_ms)]
 
 
@@ -104,31 +117,47 @@ def test_an_answer_counts() -> None:
 )
 def test_the_lease_is_held_by_who_took_it(other: Beat) -> None:
     def hear(signs: Signs, *beats: Beat) -> Signs:
-        return hear_executors(signs, beats, 50, window_ms=WINDOW_MS)
+        return hear_executors(signs, beats, 50, window_ms=WINDOW_MS, orders_window_ms=WINDOW_MS)
 
     assert hear(Signs.good(0), other).lease_ms == 0
     assert hear(Signs.good(0), other, beat()).lease_ms == 50
 
 
 def test_a_heartbeat_that_stands_still_holds_no_lease() -> None:
-    signs = hear_executors(Signs.good(0), [beat()], 50, window_ms=WINDOW_MS)
-    assert hear_executors(signs, [beat()], 60, window_ms=WINDOW_MS).lease_ms == 50
+    signs = hear_executors(
+        Signs.good(0), [beat()], 50, window_ms=WINDOW_MS, orders_window_ms=WINDOW_MS
+    )
+    assert (
+        hear_executors(
+            signs, [beat()], 60, window_ms=WINDOW_MS, orders_window_ms=WINDOW_MS
+        ).lease_ms
+        == 50
+    )
     later = beat(sequence=2, written_ms=2000)
-    assert hear_executors(signs, [later], 60, window_ms=WINDOW_MS).lease_ms == 60
+    assert (
+        hear_executors(signs, [later], 60, window_ms=WINDOW_MS, orders_window_ms=WINDOW_MS).lease_ms
+        == 60
+    )
 
 
 def test_a_clock_that_was_set_back_takes_no_lease_away() -> None:
     dead = beat("executor2", pid=6, written_ms=3_600_000, progress={"epoch": 4})
-    signs = hear_executors(Signs.good(0), [dead, beat()], 50, window_ms=WINDOW_MS)
+    signs = hear_executors(
+        Signs.good(0), [dead, beat()], 50, window_ms=WINDOW_MS, orders_window_ms=WINDOW_MS
+    )
     for at_ms in range(60, 100):
         alive = beat(sequence=at_ms, written_ms=at_ms, progress={"epoch": 6})
-        signs = hear_executors(signs, [dead, alive], at_ms, window_ms=WINDOW_MS)
+        signs = hear_executors(
+            signs, [dead, alive], at_ms, window_ms=WINDOW_MS, orders_window_ms=WINDOW_MS
+        )
         assert signs.lease_ms == at_ms
     assert signs.errors == ()
 
 
 def errors(signs: Signs, at_ms: int, **fields: Any) -> Signs:
-    return hear_executors(signs, [beat(**fields)], at_ms, window_ms=WINDOW_MS)
+    return hear_executors(
+        signs, [beat(**fields)], at_ms, window_ms=WINDOW_MS, orders_window_ms=WINDOW_MS
+    )
 
 
 def test_failed_order_calls_and_restarts_are_counted_within_a_window() -> None:
@@ -140,3 +169,54 @@ def test_failed_order_calls_and_restarts_are_counted_within_a_window() -> None:
     assert told(signs, 20) == [(AlertId.BOT_ERROR_RATE, "flatten")]
     signs = errors(signs, 10 + WINDOW_MS, pid=8)
     assert (len(signs.errors), told(signs, 20)) == (1, [])
+
+
+@pytest.mark.parametrize(("count", "expected"), [(9, []), (10, [(AlertId.BOT_ERROR_RATE, "halt")])])
+def test_failed_order_calls_in_a_row_halt_whatever_time_they_take(
+    count: int, expected: list[Any]
+) -> None:
+    signs = errors(Signs.good(0), 0, progress={"epoch": 5, "errors_in_a_row": count})
+    assert told(signs, 0) == expected
+    signs = errors(signs, 10, sequence=2, progress={"epoch": 5, "errors_in_a_row": 0})
+    assert told(signs, 10) == []
+
+
+def rate(signs: Signs, traded: int = 0) -> list[str | None]:
+    return [f.answer for f in judge_rate(CONFIG, signs, traded)]
+
+
+def test_orders_are_counted_within_a_window_over_a_change_of_executors() -> None:
+    signs = errors(Signs.good(0), 0, progress={"epoch": 5, "orders_sent": 5000})
+    assert rate(signs) == [], "what was before is not counted"
+    signs = errors(signs, 10, sequence=2, progress={"epoch": 5, "orders_sent": 5120})
+    assert rate(signs) == []
+    signs = errors(signs, 20, pid=8, progress={"epoch": 6, "orders_sent": 79})
+    assert rate(signs) == []
+    signs = errors(signs, 30, pid=8, sequence=3, progress={"epoch": 6, "orders_sent": 80})
+    assert rate(signs) == ["halt"]
+    signs = errors(signs, 10 + WINDOW_MS, pid=8, progress={"epoch": 6, "orders_sent": 80})
+    assert rate(signs) == []
+
+
+@pytest.mark.parametrize(("traded", "expected"), [(199, []), (200, ["halt"])])
+def test_what_the_venue_says_of_orders_counts_whatever_the_executor_says(
+    traded: int, expected: list[str]
+) -> None:
+    assert rate(Signs.good(0), traded) == expected
+
+
+def test_an_executors_watch_ends_with_its_heartbeats() -> None:
+    says = {"epoch": 5, "watched": {"A": "49000.5"}, "exiting": ["B"]}
+    signs = errors(Signs.good(0), 50, progress=says)
+    watch = Watch({"A": Decimal("49000.5")}, frozenset({"B"}))
+    assert watch_of(signs, 50 + SILENT_MS - 1) == watch
+    assert watch_of(signs, 50 + SILENT_MS) == Watch()
+    assert watch_of(errors(signs, 60, sequence=2), 60) == Watch(), "it takes its word back"
+
+
+def test_entries_of_unknown_outcome_stay_so_until_the_executor_says_otherwise() -> None:
+    entry = {"symbol": "A", "side": "buy", "quantity": "0.5", "price": None}
+    signs = errors(Signs.good(0), 50, progress={"epoch": 5, "unknown": [entry], "account": "X"})
+    assert signs.unknown == (Pending("A", Side.BUY, Decimal("0.5")),)
+    assert signs.account == "X"
+    assert hear_executors(signs, [], 10**6, window_ms=WINDOW_MS, orders_window_ms=WINDOW_MS).unknown

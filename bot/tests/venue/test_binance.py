@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from bot.tests.support.paper_venue import PaperVenue
+from bot.tests.support.paper_venue import PaperVenue, RawClient
 from bot.tests.support.waiting import eventually_async
 from bot.tests.venue.adapters import last_event
 from bot.tests.venue.conftest import BTC, PRICE, Open, client_id, entry, stop
@@ -390,6 +390,66 @@ async def test_no_secret_in_any_message(paper: PaperVenue, venue: BinanceUsdm, a
     assert text.count("Missing(") == 15
     for secret in ("signature", "timestamp=", f"key-{alias}", f"secret-{alias}", "https://"):
         assert secret not in text
+
+
+# ---------------------------------------------------------------- the account's ledger
+
+
+async def test_the_ledger_tells_results_fees_funding_and_transfers(
+    paper: PaperVenue, venue: BinanceUsdm, alias: str
+) -> None:
+    since_ms = venue.now_ms() - 1000
+    await venue.create_order(entry("0.02"))
+    paper.admin.deposit("250", alias)
+    paper.admin.fund("0.001")
+    paper.admin.price(49_000, mark=49_000)
+    await venue.create_order(entry("0.02", Side.SELL, reduce_only=True))
+    paper.admin.hand_order(
+        "BTCUSDT", "BUY", "0.01", type="LIMIT", price="48000", alias=alias, client_id="web_1"
+    )
+    told = await venue.statement(since_ms=since_ms, of_symbols=[BTC])
+    assert isinstance(told.entries, tuple)
+    assert isinstance(told.balances, tuple)
+    assert sum(e.amount for e in told.entries) == told.balances[0].total - 10_000
+    [paid_in] = [e for e in told.entries if e.moved]
+    assert (paid_in.amount, paid_in.asset) == (Decimal(250), "USDT")
+    lost = sum(e.amount for e in told.entries if not e.moved)
+    assert Decimal(-24) < lost < Decimal(-21)
+    assert len({e.trade for e in told.entries if e.trade}) == 2, "two orders, whatever each met"
+    assert isinstance(told.orders, tuple)
+    assert [order.client_id for order in told.orders] == ["web_1"]
+    assert told.hedged is False
+
+
+async def test_a_ledger_beyond_one_page_is_all_read(
+    venue: BinanceUsdm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since_ms = venue.now_ms() - 1000
+    for _ in range(5):
+        await venue.create_order(entry("0.003"))
+    monkeypatch.setattr("watchkeeper.venue.binance._INCOME_PER_PAGE", 2)
+    told = await venue.statement(since_ms=since_ms)
+    assert isinstance(told.entries, tuple)
+    assert len(told.entries) == 5
+    monkeypatch.setattr("watchkeeper.venue.binance._INCOME_PAGES", 2)
+    assert isinstance((await venue.statement(since_ms=since_ms)).entries, Missing)
+
+
+async def test_hedge_mode_is_told_whether_or_not_positions_can_be_read(
+    paper: PaperVenue, venue: BinanceUsdm, alias: str
+) -> None:
+    assert (await venue.statement(since_ms=venue.now_ms())).hedged is False
+    paper.admin.hand_mode(hedge=True, alias=alias)
+    await venue.exposure()
+    assert (await venue.statement(since_ms=venue.now_ms())).hedged is False, "asked seldom"
+    client = RawClient(paper, alias)
+    assert client.order("BUY", "0.01", positionSide="LONG").status == 200
+    await venue.exposure()
+    assert (await venue.statement(since_ms=venue.now_ms())).hedged is True
+    client.order("SELL", "0.01", positionSide="LONG")
+    client.close()
+    paper.admin.hand_mode(hedge=False, alias=alias)
+    assert (await venue.statement(since_ms=venue.now_ms())).hedged is False, "asked while it is"
 
 
 # ---------------------------------------------------------------- snapshots

@@ -20,6 +20,7 @@ from bot.tests.venue.conftest import client_id
 from watchkeeper.config import API_KEY, API_SECRET, BotConfig, VenueConfig
 from watchkeeper.domain.client_id import MAX_LENGTH
 from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Side, Tick
+from watchkeeper.paper.protocol.kraken import ids
 from watchkeeper.venue.factory import open_venue
 from watchkeeper.venue.kraken import KrakenFutures
 from watchkeeper.venue.protocol import (
@@ -720,12 +721,59 @@ async def test_results_of_closing_trades(market: PaperVenue, kraken: KrakenFutur
     await kraken.create_order(entry("0.02"))
     market.admin.price(51_000, CONTRACT, mark=51_000)
     await kraken.create_order(entry("0.01", Side.SELL, reduce_only=True))
-    exposure = await kraken.exposure(fills_since_ms=0, fill_symbols=[BTC])
-    assert isinstance(exposure.fills, tuple)
-    bought, sold = exposure.fills
+    snapshot = await kraken.snapshot(fills_since_ms=0, fill_symbols=[BTC])
+    assert isinstance(snapshot.fills, tuple)
+    bought, sold = snapshot.fills
     assert bought.realized_pnl == 0
     assert sold.realized_pnl == (sold.price - bought.price) * Decimal("0.01")
     assert abs(sold.realized_pnl - 10) < 1
+
+
+# ---------------------------------------------------------------- the account's ledger
+
+
+async def test_the_ledger_tells_results_fees_funding_and_transfers(
+    market: PaperVenue, kraken: KrakenFutures
+) -> None:
+    account = await kraken.account_id()
+    [alias] = [a for a in market.admin.accounts() if ids.account(a) == account]
+    since_ms = kraken.now_ms() - 1000
+    before = (await kraken.statement(since_ms=since_ms)).balances
+    await kraken.create_order(entry("0.02"))
+    market.admin.deposit("250", alias)
+    market.admin.fund("0.001", CONTRACT)
+    market.admin.price(49_000, CONTRACT, mark=49_000)
+    await kraken.create_order(entry("0.02", Side.SELL, reduce_only=True))
+    await kraken.create_order(resting())
+    told = await kraken.statement(since_ms=since_ms)
+    assert isinstance(told.entries, tuple)
+    assert isinstance(told.balances, tuple)
+    assert isinstance(before, tuple)
+    assert {e.asset for e in told.entries} == {"USD"}
+    assert sum(e.amount for e in told.entries) == told.balances[0].total - before[0].total
+    [paid_in] = [e for e in told.entries if e.moved]
+    assert (paid_in.amount, paid_in.trade) == (Decimal(250), "")
+    lost = sum(e.amount for e in told.entries if not e.moved)
+    # 0.02 * 1000 by the price, about 1 of funding, and fees on both trades.
+    assert Decimal(-24) < lost < Decimal(-21)
+    assert len({e.trade for e in told.entries if e.trade}) == 2
+    assert isinstance(told.orders, tuple)
+    assert len(told.orders) == 1
+    assert told.hedged is False
+
+
+async def test_a_ledger_beyond_one_page_is_all_read(
+    market: PaperVenue, kraken: KrakenFutures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since_ms = kraken.now_ms() - 1000
+    for _ in range(5):
+        await kraken.create_order(entry("0.0001"))
+    monkeypatch.setattr("watchkeeper.venue.kraken._LOG_PAGES", ((3, 1), (4, 1), (50, 2)))
+    told = await kraken.statement(since_ms=since_ms)
+    assert isinstance(told.entries, tuple)
+    assert len(told.entries) == 5
+    monkeypatch.setattr("watchkeeper.venue.kraken._LOG_PAGES", ((3, 1), (4, 1)))
+    assert isinstance((await kraken.statement(since_ms=since_ms)).entries, Missing)
 
 
 # ---------------------------------------------------------------- clock, limits

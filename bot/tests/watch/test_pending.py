@@ -70,6 +70,14 @@ def test_a_file_waits_for_those_who_read_it(paths: Paths, file: str, lines: list
     assert pending(paths, "blue", ALL) == lines
 
 
+def test_a_key_of_its_own_is_risks_alone(paths: Paths) -> None:
+    at(paths.trading_env, START_MS + 1)
+    at(paths.risk_env, START_MS - 1)
+    assert pending(paths, "blue", ALL) == ["executor: trading secrets"]
+    at(paths.risk_env, START_MS + 1)
+    assert pending(paths, "blue", ALL)[1:] == ["risk: its own key"]
+
+
 def test_the_second_executor_reads_what_the_first_does(paths: Paths) -> None:
     both = {"executor": START_MS, "executor2": START_MS}
     for file in ("bot.toml", "paper-ca.pem", "trading.env"):

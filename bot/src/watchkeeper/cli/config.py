@@ -55,6 +55,8 @@ def validate(paths: Paths) -> Iterator[tuple[str, str]]:
         yield str(error), ""
     if foreign is None:
         yield _secrets(paths.trading_env, API_KEY, API_SECRET)
+        if paths.risk_env.exists():
+            yield _secrets(paths.risk_env, API_KEY, API_SECRET)
         if paths.env.exists():
             yield _secrets(paths.env)
 

@@ -165,7 +165,8 @@ async def _venue(paths: Paths, config: BotConfig) -> AsyncIterator[Diagnosis]:
                     "symbols", "wrong", str(error), f"{paths.config}: strategies.symbols"
                 )
         try:
-            yield Diagnosis("account", "ok", await venue.account_id())
+            account = await venue.account_id()
+            yield Diagnosis("account", "ok", account)
             for diagnosis in judge_key(await venue.key_permissions(), config, venue.now_ms()):
                 yield diagnosis
         except KeyProblem as error:
@@ -174,6 +175,37 @@ async def _venue(paths: Paths, config: BotConfig) -> AsyncIterator[Diagnosis]:
             )
         except VenueError as error:
             yield Diagnosis("key", "warning", f"cannot be examined: {error}", "try again")
+        else:
+            if paths.risk_env.exists():
+                async for diagnosis in _risk_key(paths, config, account):
+                    yield diagnosis
+    finally:
+        await venue.close()
+
+
+async def _risk_key(paths: Paths, config: BotConfig, account: str) -> AsyncIterator[Diagnosis]:
+    """Whether the key of risk's own is of the same account, and may close positions."""
+    from watchkeeper.venue.factory import open_venue  # noqa: PLC0415
+
+    name, mend = "risk's key", f"mend {paths.risk_env} or the key at the venue"
+    try:
+        secrets = load_secrets(paths.risk_env, API_KEY, API_SECRET)
+    except ConfigError as error:
+        yield Diagnosis(name, "wrong", str(error), mend)
+        return
+    venue = open_venue(config, secrets, rate_budget=paths.rate_budget)
+    try:
+        await venue.connect()
+        own = await venue.account_id()
+        if own != account:
+            wanted = f"put a key of account {account} into {paths.risk_env}"
+            yield Diagnosis(name, "wrong", f"it is of account {own}", wanted)
+        for diagnosis in judge_key(await venue.key_permissions(), config, venue.now_ms()):
+            yield msgspec.structs.replace(diagnosis, subject=name)
+    except KeyProblem as error:
+        yield Diagnosis(name, "wrong", str(error), mend)
+    except VenueError as error:
+        yield Diagnosis(name, "warning", f"cannot be examined: {error}", "try again")
     finally:
         await venue.close()
 

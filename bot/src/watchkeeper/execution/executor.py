@@ -57,6 +57,7 @@ from watchkeeper.reconcile.protection import (
     right_size,
     trail,
 )
+from watchkeeper.risk.size import Pending, worst
 from watchkeeper.venue.protocol import (
     ClockOff,
     DuplicateClientId,
@@ -356,7 +357,7 @@ class Executor:
     def _work_failed(self, error: BaseException) -> None:
         if isinstance(error, LeaseLost):
             return  # told once, by _watch_lease
-        self.status.order_errors += 1
+        self._count_error()
         self._log.error("work_failed", exc_info=error)
         if isinstance(error, apsw.Error) and not self._journal_failed.done():
             self._journal_failed.set_result(error)
@@ -585,7 +586,18 @@ class Executor:
             positions=self._journal.positions(),
             live_orders=self._journal.orders(),
             foreign=self.status.foreign,
+            gross=self._gross(),
         )
+
+    def _gross(self) -> Decimal:
+        """What all positions are worth, or may be once every entry in flight has filled."""
+        may_come = [
+            Pending(o.symbol, o.side, o.remaining, tick.price if tick is not None else None)
+            for o in self._journal.orders()
+            if o.kind is OrderKind.ENTRY
+            for tick in (self._prices.get(o.symbol),)
+        ]
+        return sum(worst(self._journal.positions(), may_come).values(), ZERO)
 
     def entries_blocked_by(self) -> list[str]:
         return general(self._config, self.conditions())
@@ -713,6 +725,7 @@ class Executor:
                 if await self._found(order):
                     return
             self._book(sending.result())
+            self.status.errors_in_a_row = 0
             self._follow_working()
         except (OrderRejected, RateLimited, KeyProblem, ClockOff, NotSent) as error:
             self._entry_refused(order, error)
@@ -757,7 +770,7 @@ class Executor:
             # Of what was sent once, something is there already.
             self._entry_unknown(order, error)
             return
-        self.status.order_errors += 1
+        self._count_error()
         state = OrderState.EXPIRED if isinstance(error, NotSent) else OrderState.REJECTED
         self._book(
             msgspec.structs.replace(
@@ -784,7 +797,7 @@ class Executor:
 
     def _entry_unknown(self, order: Order, error: VenueError) -> None:
         """Neither sent again nor taken for rejected (O2, O3)."""
-        self.status.order_errors += 1
+        self._count_error()
         self._log.warning("entry_unknown", client_id=order.client_id, error=str(error))
         # The reason stays with the order: what is waited for after an error is O3.
         unknown = msgspec.structs.replace(order, state=OrderState.UNKNOWN, reject_reason=str(error))
@@ -882,6 +895,10 @@ class Executor:
     def _count_sent(self) -> None:
         self.status.orders_sent += 1
 
+    def _count_error(self) -> None:
+        self.status.order_errors += 1
+        self.status.errors_in_a_row += 1
+
     def progress(self) -> dict[str, object]:
         """For the heartbeat."""
         live = self._journal.orders()
@@ -905,7 +922,38 @@ class Executor:
             "orders_sent": self.status.orders_sent,
             "venue": msgspec.to_builtins(self._venue.condition),
             "order_errors": self.status.order_errors,
+            "errors_in_a_row": self.status.errors_in_a_row,
+            "watched": self._watched(),
+            "exiting": self._exiting(),
+            "unknown": [msgspec.to_builtins(each) for each in self._unknown()],
         }
+
+    def _watched(self) -> dict[str, str]:
+        """Positions whose stop the venue refuses, and where they are left instead (S14). Without a
+        fresh price nothing is being watched."""
+        found = {}
+        for standing in self._journal.standing():
+            position = self._journal.position(standing.symbol)
+            tick = self._prices.get(standing.symbol)
+            watched = standing.row == "S14" and tick is not None and self._fresh(tick)
+            if watched and position is not None and position.stop_price is not None:
+                found[standing.symbol] = str(position.stop_price)
+        return found
+
+    def _exiting(self) -> list[str]:
+        """Symbols in which an exit works and the policy wants no stop meanwhile (S13)."""
+        if self._config.policy.exiting != "wait":
+            return []
+        return sorted({o.symbol for o in self._journal.orders() if o.kind is OrderKind.EXIT})
+
+    def _unknown(self) -> list[Pending]:
+        """Entries that nobody knows the outcome of: they may have been filled."""
+        return [
+            Pending(o.symbol, o.side, o.remaining, tick.price if tick is not None else None)
+            for o in self._journal.orders()
+            if o.kind is OrderKind.ENTRY and o.state.is_unconfirmed
+            for tick in (self._prices.get(o.symbol),)
+        ]
 
     def _unprotected(self) -> int:
         """Positions for which no stop of at least their size is known to rest."""

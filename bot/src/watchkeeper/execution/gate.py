@@ -30,6 +30,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     positions: Collection[Position] = ()
     live_orders: Collection[Order] = ()
     foreign: Collection[str] = ()  # symbols in which another hand's orders could open something
+    gross: Decimal = ZERO  # worth of all positions, entries in flight taken as filled
 
 
 def general(config: BotConfig, now: Conditions) -> list[str]:
@@ -109,7 +110,17 @@ def for_intent(
     pending = {o.symbol for o in entries} | {p.symbol for p in now.positions} | set(now.foreign)
     if len(pending | {symbol}) > config.risk.max_open_positions:
         reasons.append(f"risk.max_open_positions is {config.risk.max_open_positions}")
+    limit = config.risk.max_gross_quote_value
+    if limit and (gross := now.gross + _worth(config, intent, tick)) > limit:
+        reasons.append(f"risk.max_gross_quote_value is {limit}, it would come to {gross:.2f}")
     return reasons
+
+
+def _worth(config: BotConfig, intent: Intent, tick: Tick | None) -> Decimal:
+    """What the entry would add, in quote currency."""
+    if intent.quantity is None or tick is None:
+        return config.risk.order_quote_value
+    return min(intent.quantity * tick.price, config.risk.max_position_quote_value)
 
 
 def for_exit(now: Conditions, intent: Intent) -> list[str]:

@@ -1,9 +1,9 @@
 """Risk: reads the venue itself, judges it by the promises, and halts when one is broken.
 
-It holds a key of its own process and believes nobody's journal. Its levers: a word to the executor
-to look for itself, the HALT latch and, where ``bot.toml`` says so, closing everything (T16). It can
-only reduce or halt. Where the latch asks for a flattening that nobody has proven done, because
-the kill switch was killed or the venue was away, it goes on with it.
+It reads with a key of its own where there is one, and believes nobody's journal. Its levers: a word
+to the executor to look for itself, the HALT latch and, where ``bot.toml`` says so, closing
+everything (T16). It can only reduce or halt. Where the latch asks for a flattening that nobody has
+proven done, because the kill switch was killed or the venue was away, it goes on with it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import time
 from decimal import Decimal
+from pathlib import Path
 
 import msgspec
 
@@ -22,30 +23,38 @@ from watchkeeper.domain.model import ZERO, OrderKind, Position
 from watchkeeper.execution.flatten import Flattener, Stand
 from watchkeeper.programs.connecting import DISCONNECTED_AFTER_S, connect
 from watchkeeper.programs.context import Context
+from watchkeeper.risk.accounting import Accounting
+from watchkeeper.risk.books import Result, judge_drawdown, judge_loss
 from watchkeeper.risk.limits import (
-    Day,
-    Exposed,
+    WITHOUT_STOP,
     Finding,
     Protection,
-    book,
-    day_result,
-    day_start_ms,
+    Watch,
     integrate,
-    judge_loss,
+    judge_mode,
     judge_protection,
+    resume,
     stand_of_all,
 )
-from watchkeeper.risk.signs import Signs, answered, hear_executors, hear_feed, judge_signs
+from watchkeeper.risk.signs import (
+    Signs,
+    answered,
+    hear_executors,
+    hear_feed,
+    judge_rate,
+    judge_signs,
+    watch_of,
+)
+from watchkeeper.risk.size import judge_size, pending, worst
 from watchkeeper.venue.factory import open_venue
 from watchkeeper.venue.protocol import Cause, Exposure, Missing, Venue, VenueError
 from watchkeeper.watch.alerts import AlertId
 from watchkeeper.watch.heartbeat import State, read_beat
-from watchkeeper.watch.latch import LatchError, halt, is_halted, prepare, read, settle
+from watchkeeper.watch.latch import LatchError, halt, is_halted, prepare, read, released_ms, settle
 
-FILLS_EVERY_MS = 30_000  # trades weigh 5 per symbol
-OVERLAP_MS = 60_000  # trades are asked for again this far back: a late one must not be missed
 REPEAT_S = 60.0  # an alert that still holds is raised again …
 REPEAT_HALTED_S = 3600.0  # … and more rarely where the latch has already answered it
+LASTING = (AlertId.RISK_DAILY_LOSS, AlertId.RISK_PNL_ANOMALY, None)
 MEASURE_CLOCK_S = 60.0
 FLATTEN_S = 30.0  # then a person is told that it is not flat, and it goes on
 ASK_AGAIN_S = 30.0  # the executor, while a position still has no stop
@@ -57,20 +66,23 @@ async def main(context: Context) -> None:
     Raises:
         ConfigError: a secret is missing.
     """
-    secrets = context.secrets(context.paths.trading_env, API_KEY, API_SECRET)
+    paths = context.paths
+    # A key of its own reads on where the trading key is revoked.
+    key_file = paths.risk_env if paths.risk_env.exists() else paths.trading_env
+    secrets = context.secrets(key_file, API_KEY, API_SECRET)
     venue = open_venue(
-        context.config,
-        secrets,
-        cache_dir=context.paths.state,
-        rate_budget=context.paths.rate_budget,
+        context.config, secrets, cache_dir=paths.state, rate_budget=paths.rate_budget
     )
     bus = PatientBus(context.paths.bus)
     try:
         with contextlib.suppress(OSError):  # a full disk: the copy in /run still halts
             prepare(context.paths)
         if await connect(context, venue):
-            risk = _Risk(context, venue, bus)
-            await context.until_stopped(risk.run(), _keep_clock(venue))
+            risk = _Risk(context, venue, bus, key_file)
+            try:
+                await context.until_stopped(risk.run(), _keep_clock(venue))
+            finally:
+                await risk.close()
     finally:
         bus.close()
         await venue.close()
@@ -84,20 +96,20 @@ async def _keep_clock(venue: Venue) -> None:
 
 
 class _Risk:
-    def __init__(self, context: Context, venue: Venue, bus: PatientBus) -> None:
+    def __init__(self, context: Context, venue: Venue, bus: PatientBus, key_file: Path) -> None:
         self._context = context
         self._venue = venue
         self._bus = bus
+        self._key_file = key_file
         self._asked_at = -ASK_AGAIN_S
-        self._exposed = Exposed()
-        self._day: Day | None = None
-        self._fills_asked_ms = 0
-        self._symbols: set[str] = set(context.config.symbols)
-        self._told: dict[tuple[AlertId, str], float] = {}
+        self._told: dict[tuple[AlertId | None, str], float] = {}
         self._answered_at = time.monotonic()
         self._failed = 0
         self._signs = Signs.good(_monotonic_ms())
         self._latch_told_ms = -1
+        self._books = Accounting(context.config, venue, context.paths.risk_memory, context.log)
+        self._exposed = self._books.memory.exposed
+        self._resumed = False
 
     async def run(self) -> None:
         while True:
@@ -108,24 +120,24 @@ class _Risk:
             rest_s = self._context.config.risk.check_interval_ms / 1000
             await asyncio.sleep(max(0.05, rest_s - (time.monotonic() - began)))
 
+    async def close(self) -> None:
+        await self._books.close()
+
     async def check(self) -> None:
         """Read once and act upon what was read."""
-        now_ms = self._venue.now_ms()
-        since_ms = self._fills_since_ms(now_ms)
+        # Before positions are read: a result that was booked meanwhile would count twice.
+        self._books.take()
         # A few calls of little weight, and what finds a bare position: never held back by what the
         # executor's readings of everything have used up.
-        seen = await self._venue.exposure(
-            fills_since_ms=since_ms, fill_symbols=sorted(self._symbols), protective=True
-        )
+        seen = await self._venue.exposure(protective=True)
         missing = [
-            part.reason
-            for part in (seen.positions, seen.stops, seen.fills)
-            if isinstance(part, Missing)
+            part.reason for part in (seen.positions, seen.stops) if isinstance(part, Missing)
         ]
-        findings = self._judge(seen, since_ms, now_ms)
-        # What our own budget did not let out says nothing about the venue.
-        silent = isinstance(seen.positions, Missing) and seen.positions.cause is not Cause.BUDGET
-        findings += self._judge_signs(answer=not silent)
+        silent = isinstance(seen.positions, Missing) and not self._explained(seen.positions)
+        findings = self._judge_signs(answer=not silent)
+        findings += judge_mode(self._books.hedged)
+        findings += self._judge(seen)
+        findings += self._judge_key(seen)
         for finding in findings:
             self._act(finding)
         if not missing and self._exposed.since_ms:
@@ -141,15 +153,54 @@ class _Risk:
         }
         self._tell_answer(missing)
 
+    def _explained(self, missing: Missing) -> bool:
+        """Whether what is missing says nothing about the venue's being there: our own budget did
+        not let the question out, or the answer was one of an account in hedge mode."""
+        return missing.cause is Cause.BUDGET or bool(self._books.hedged)
+
     def _judge_signs(self, *, answer: bool) -> list[Finding]:
         """What heartbeats and the venue's silence tell."""
         config, beats, at_ms = self._context.config, self._context.paths.heartbeats, _monotonic_ms()
         signs = answered(self._signs, at_ms) if answer else self._signs
         signs = hear_feed(signs, read_beat(beats / "feed.json"), at_ms)
         executors = [b for p in beats.glob("executor*.json") if (b := read_beat(p)) is not None]
-        signs = hear_executors(signs, executors, at_ms, window_ms=config.risk.errors_window_ms)
-        self._signs = signs
-        return judge_signs(config, signs, at_ms)
+        try:
+            self._signs = hear_executors(
+                signs,
+                executors,
+                at_ms,
+                window_ms=config.risk.errors_window_ms,
+                orders_window_ms=config.risk.orders_window_ms,
+            )
+        except (ArithmeticError, ValueError, TypeError, AttributeError) as error:
+            # Of another release, or damaged: as good as none, and its lease runs out.
+            self._context.log.error("heartbeat_unreadable", error=repr(error))
+            self._signs = signs
+        found = judge_signs(config, self._signs, at_ms)
+        return found + judge_rate(config, self._signs, self._books.traded)
+
+    def _judge_key(self, seen: Exposure) -> list[Finding]:
+        """Whether its key still reads, and reads the account that is traded."""
+        if isinstance(seen.positions, Missing) and seen.positions.cause is Cause.KEY:
+            return [
+                Finding(
+                    alert=AlertId.VENUE_KEY_PROBLEM,
+                    summary=f"risk's key is refused, mend {self._key_file} or the key at the "
+                    f"venue: {seen.positions.reason}",
+                )
+            ]
+        own, traded = self._books.account, self._signs.account
+        if not own or not traded or own == traded:
+            return []
+        return [
+            Finding(
+                alert=AlertId.VENUE_KEY_PROBLEM,
+                subject="account",
+                summary=f"risk reads account {own} by {self._key_file}, but the executor trades "
+                f"{traded}: give it a key of that account",
+                answer="halt",
+            )
+        ]
 
     async def _flatten(self) -> None:
         """Close everything if the latch asks for it, for as long as it does."""
@@ -205,43 +256,47 @@ class _Risk:
         except BusError as error:
             self._context.log.error("bus_unavailable", error=str(error))
 
-    def _fills_since_ms(self, now_ms: int) -> int | None:
-        """From when trades are to be asked for now; None: not this time."""
-        start_ms = day_start_ms(now_ms)
-        if self._day is None or self._day.start_ms != start_ms:
-            return start_ms
-        if now_ms - self._fills_asked_ms < FILLS_EVERY_MS:
-            return None
-        return max(start_ms, self._fills_asked_ms - OVERLAP_MS)
-
-    def _judge(self, seen: Exposure, since_ms: int | None, now_ms: int) -> list[Finding]:
-        config = self._context.config
-        if since_ms is not None and not isinstance(seen.fills, Missing):
-            self._day = book(self._day or Day(since_ms), seen.fills, now_ms)
-            self._fills_asked_ms = now_ms
+    def _judge(self, seen: Exposure) -> list[Finding]:
+        config, books = self._context.config, self._books
+        books.ask(seen.positions)
         if isinstance(seen.positions, Missing):
             return []  # what was unprotected stays so, until an answer says otherwise
-        new = {p.symbol for p in seen.positions} - self._symbols
-        if new:
-            self._symbols |= new
-            self._day = None  # their trades of today were not asked for yet
-        findings = judge_loss(config, self._day, seen.positions)
+        books.look(released_ms(self._context.paths))
+        result, unknown_for_ms = books.result(seen.positions)
+        findings = judge_loss(config, result, unknown_for_ms)
+        findings += judge_drawdown(config, books.memory.peak)
+        may_come = [*pending(books.orders), *self._signs.unknown]
+        findings += judge_size(config, worst(seen.positions, may_come))
         if not isinstance(seen.stops, Missing):
             stands = stand_of_all(
                 seen.positions,
                 seen.stops,
                 min_quantity=self._min_quantity,
                 underwater_pct=config.protection.underwater_pct,
+                watch=self._watch(),
             )
-            without = [
-                symbol
-                for symbol, stand in stands.items()
-                if stand in (Protection.UNPROTECTED, Protection.UNDERWATER)
-            ]
-            self._exposed = integrate(self._exposed, without, seen.taken_ms)
+            self._integrate(stands, seen.taken_ms)
             findings += judge_protection(config, self._exposed, stands)
-            self._report(seen.positions, stands)
+            self._report(seen.positions, stands, result)
         return findings
+
+    def _watch(self) -> Watch:
+        """What the executor does in place of stops. That it leaves a position is believed for as
+        long as the policy gives it, by our own clock."""
+        watch = watch_of(self._signs, _monotonic_ms())
+        deadline_ms = self._context.config.policy.exit_deadline_ms
+        return Watch(
+            watch.prices,
+            frozenset(s for s in watch.exiting if self._exposed.age_ms(s) < deadline_ms),
+        )
+
+    def _integrate(self, stands: dict[str, Protection], taken_ms: int) -> None:
+        without = {symbol for symbol, stand in stands.items() if stand in WITHOUT_STOP}
+        exempt = {s for s in without if stands[s] is not Protection.UNPROTECTED}
+        before = self._exposed if self._resumed else resume(self._exposed, without)
+        self._resumed = True
+        self._exposed = integrate(before, without, taken_ms, exempt)
+        self._books.keep(self._exposed)
 
     def _min_quantity(self, symbol: str) -> Decimal:
         try:
@@ -249,15 +304,21 @@ class _Risk:
         except VenueError:
             return ZERO  # unlisted: no position of it is called dust
 
-    def _report(self, positions: tuple[Position, ...], stands: dict[str, Protection]) -> None:
-        result = day_result(self._day, positions)
+    def _report(
+        self, positions: tuple[Position, ...], stands: dict[str, Protection], result: Result
+    ) -> None:
+        peak = self._books.memory.peak
         self._context.heartbeat.progress.update(
             checked_ms=self._exposed.at_ms,
+            account=self._books.account,
             positions={p.symbol: f"{p.side.value} {p.quantity}" for p in positions},
             protection={symbol: stand.value for symbol, stand in stands.items()},
             unprotected_positions=len(self._exposed.since_ms),
             unprotected_ms=dict(self._exposed.total_ms),
-            daily_result=None if result is None else str(result),
+            unprotected_today_ms=self._exposed.today_ms,
+            daily_result=None if result.unknown else str(result.amount),
+            daily_result_unknown=result.unknown,
+            drawdown_pct=None if peak is None else f"{peak.drawdown_pct:.2f}",
             clock_offset_ms=self._venue.clock_offset_ms,
         )
 
@@ -265,16 +326,19 @@ class _Risk:
         context = self._context
         key = (finding.alert, finding.subject)
         told_at = self._told.get(key)
-        answered = finding.alert is AlertId.RISK_DAILY_LOSS and is_halted(context.paths) is not None
+        answered = finding.alert in LASTING and is_halted(context.paths) is not None
         repeat_s = REPEAT_HALTED_S if answered else REPEAT_S
         if told_at is None or time.monotonic() - told_at >= repeat_s:
             self._told[key] = time.monotonic()
-            context.alert(
-                finding.alert,
-                finding.summary,
-                severity=finding.severity,
-                **({"symbol": finding.subject} if finding.subject else {}),
-            )
+            if finding.alert is None:
+                context.log.warning("limit", subject=finding.subject, summary=finding.summary)
+            else:
+                context.alert(
+                    finding.alert,
+                    finding.summary,
+                    severity=finding.severity,
+                    **({"symbol": finding.subject} if finding.subject else {}),
+                )
         if finding.answer is not None:
             self._answer(finding)
 
@@ -307,7 +371,8 @@ class _Risk:
         context.heartbeat.update(
             State.DEGRADED, error=f"venue: {missing[0]}", failed_reads=self._failed
         )
-        if time.monotonic() - self._answered_at >= DISCONNECTED_AFTER_S and key not in self._told:
+        away = time.monotonic() - self._answered_at >= DISCONNECTED_AFTER_S
+        if away and not self._books.hedged and key not in self._told:
             self._told[key] = time.monotonic()
             context.alert(AlertId.VENUE_DISCONNECTED, f"no complete answer: {missing[0]}")
 

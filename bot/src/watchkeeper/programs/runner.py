@@ -70,7 +70,8 @@ async def _supervise(program: str, paths: Paths, slot: str) -> int:
     config: BotConfig | None = None
     problem: ConfigError | None = None
     # Before they are read: a change that comes later must not go unseen.
-    stamps = {path: _stamp(path) for path in (paths.config, paths.env, paths.trading_env)}
+    files = (paths.config, paths.env, paths.trading_env, paths.risk_env)
+    stamps = {path: _stamp(path) for path in files}
     try:
         config = _load(paths)
     except ConfigError as error:

@@ -12,7 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from watchkeeper.config import Answer, BotConfig
-from watchkeeper.domain.model import ZERO, Fill, Order, OrderType, Position
+from watchkeeper.domain.model import ZERO, Order, OrderType, Position
 from watchkeeper.watch.alerts import AlertId, Severity
 
 DAY_MS = 86_400_000
@@ -25,6 +25,8 @@ class Protection(StrEnum):
     PROTECTED = "protected"
     UNPROTECTED = "unprotected"
     UNDERWATER = "underwater"  # P16: no stop that fires at once; named and paged, not halted for
+    WATCHED = "watched"  # S14: the venue refuses a stop, a living executor watches its price
+    EXITING = "exiting"  # S13: no stop by policy while an exit works, until that has its deadline
     DUST = "dust"  # P11: below what the venue lets anybody protect
 
 
@@ -65,82 +67,99 @@ def protection(
     return Protection.UNPROTECTED
 
 
-class Exposed(msgspec.Struct, frozen=True):
-    """Unprotected time per symbol, as far as answers show it.
+class Watch(msgspec.Struct, frozen=True):
+    """What a living executor says that it does in place of stops. It is believed as far as the
+    venue does not show otherwise.
 
-    ``since_ms``: since when each symbol that the last answer showed unprotected is so.
-    ``total_ms``: summed over this program's life. The interval before an answer counts whole when
-    it began unprotected: an upper bound.
+    ``prices``: where it leaves a position whose stop the venue refuses (S14). ``exiting``: symbols
+    that it leaves right now (S13).
+    """
+
+    prices: Mapping[str, Decimal] = {}
+    exiting: frozenset[str] = frozenset()
+
+
+NO_WATCH = Watch()
+
+
+def watches(price: Decimal, position: Position) -> bool:
+    """Whether leaving ``position`` at ``price`` can still be waited for: a price that the market
+    has passed is not being watched, and one beyond liquidation comes too late."""
+    sign = position.side.sign
+    if position.mark_price is not None and (position.mark_price - price) * sign <= ZERO:
+        return False
+    liquidation = position.liquidation_price
+    return not liquidation or (price - liquidation) * sign > ZERO
+
+
+class Exposed(msgspec.Struct, frozen=True):
+    """Time without a valid stop at the venue, by symbol, as far as answers show it.
+
+    ``since_ms``: since when each symbol that the last answer showed without one is so.
+    ``bare_ms``: since when nothing stands in for it either, so that its deadline runs.
+    ``total_ms``, ``today_ms``: of each symbol and of all, since midnight UTC. The interval before
+    an answer counts whole when it began unprotected: an upper bound.
     """
 
     at_ms: int = 0
     since_ms: Mapping[str, int] = {}
+    bare_ms: Mapping[str, int] = {}
     total_ms: Mapping[str, int] = {}
+    today_ms: int = 0
 
     def age_ms(self, symbol: str) -> int:
-        """How long ``symbol`` had been unprotected at the last answer."""
+        """How long ``symbol`` had been without a stop at the last answer."""
         return self.at_ms - self.since_ms.get(symbol, self.at_ms)
 
+    def overdue_ms(self, symbol: str) -> int:
+        """How long nothing had stood in for that stop."""
+        return self.at_ms - self.bare_ms.get(symbol, self.at_ms)
 
-def integrate(before: Exposed, unprotected: Collection[str], at_ms: int) -> Exposed:
-    """The account after an answer read at ``at_ms`` that showed ``unprotected`` so."""
+
+def integrate(
+    before: Exposed, unprotected: Collection[str], at_ms: int, exempt: Collection[str] = ()
+) -> Exposed:
+    """The account after an answer read at ``at_ms`` that showed ``unprotected`` so, of which
+    ``exempt`` have no deadline."""
     at_ms = max(at_ms, before.at_ms)  # a clock measured anew may step back a little
-    total = dict(before.total_ms)
+    midnight_ms = at_ms - at_ms % DAY_MS
+    same_day = before.at_ms >= midnight_ms
+    total = dict(before.total_ms) if same_day else {}
+    today_ms = before.today_ms if same_day else 0
     for symbol in before.since_ms:
-        total[symbol] = total.get(symbol, 0) + at_ms - before.at_ms
+        passed_ms = at_ms - max(before.at_ms, midnight_ms)
+        total[symbol] = total.get(symbol, 0) + passed_ms
+        today_ms += passed_ms
     return Exposed(
         at_ms=at_ms,
         since_ms={symbol: before.since_ms.get(symbol, at_ms) for symbol in unprotected},
+        bare_ms={
+            symbol: before.bare_ms.get(symbol, at_ms)
+            for symbol in unprotected
+            if symbol not in exempt
+        },
         total_ms=total,
+        today_ms=today_ms,
     )
 
 
-class Day(msgspec.Struct, frozen=True):
-    """What trades realised since midnight UTC, fees taken off, in quote currency."""
+def resume(before: Exposed, unprotected: Collection[str]) -> Exposed:
+    """What an earlier process has left, at the first answer of this one.
 
-    start_ms: int
-    trades: Mapping[tuple[str, str], Decimal] = {}  # (symbol, trade id) -> result
-
-    @property
-    def realised(self) -> Decimal:
-        return sum(self.trades.values(), ZERO)
-
-
-def day_start_ms(at_ms: int) -> int:
-    return at_ms - at_ms % DAY_MS
-
-
-def book(day: Day, fills: Iterable[Fill], at_ms: int) -> Day:
-    """``day`` with ``fills``, each once; a new one when midnight passed.
-
-    A fee in another asset than the symbol is settled in does not count.
+    Time that nobody looked at counts where both ends of it show the symbol without a stop.
+    Deadlines begin anew: after a restart of the host the executor has only just begun, too.
     """
-    start_ms = day_start_ms(at_ms)
-    trades = dict(day.trades) if day.start_ms == start_ms else {}
-    for fill in fills:
-        if fill.time_ms >= start_ms:
-            settled_in = fill.symbol.partition(":")[2].partition("-")[0]
-            fee = fill.fee if fill.fee_asset == settled_in else ZERO
-            trades[fill.symbol, fill.trade_id] = fill.realized_pnl - fee
-    return Day(start_ms, trades)
-
-
-def unrealised(positions: Iterable[Position]) -> Decimal | None:
-    """Gain or loss of open positions at the mark price; None when a price is unknown."""
-    total = ZERO
-    for position in positions:
-        if not position.entry_price or position.mark_price is None:
-            return None
-        total += (
-            (position.mark_price - position.entry_price) * position.quantity * position.side.sign
-        )
-    return total
+    still = {s: ms for s, ms in before.since_ms.items() if s in unprotected}
+    return msgspec.structs.replace(before, since_ms=still, bare_ms={})
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """Something a person must know. ``answer``: what risk does about it by itself, if anything."""
+    """Something a person must know. ``answer``: what risk does about it by itself, if anything.
 
-    alert: AlertId
+    ``alert`` None: there is none of its own; who is told of the latch reads ``summary`` there.
+    """
+
+    alert: AlertId | None
     summary: str
     subject: str = ""  # one alert per subject
     severity: Severity | None = None
@@ -162,15 +181,16 @@ def judge_protection(
                     subject=symbol,
                 )
             )
-        if stand is not Protection.UNPROTECTED:
+        if stand not in _WITHOUT:
             continue
         age_ms = exposed.age_ms(symbol)
-        halts = age_ms >= config.risk.unprotected_deadline_ms
+        halts = exposed.overdue_ms(symbol) >= config.risk.unprotected_deadline_ms
         if age_ms >= UNPROTECTED_ALERT_MS or halts:
             findings.append(
                 Finding(
                     alert=AlertId.POSITION_UNPROTECTED,
-                    summary=f"{symbol} has had no valid stop for {age_ms / 1000:.0f} s",
+                    summary=f"{symbol} has had no valid stop for {age_ms / 1000:.0f} s"
+                    + _WITHOUT[stand],
                     subject=symbol,
                     answer=config.risk.on_unprotected if halts else None,
                 )
@@ -178,27 +198,12 @@ def judge_protection(
     return findings
 
 
-def judge_loss(config: BotConfig, day: Day | None, positions: Iterable[Position]) -> list[Finding]:
-    """What to tell about the day's loss. ``day`` None: today's trades are not known."""
-    result = day_result(day, positions)
-    if result is None or -result < config.risk.daily_loss_limit:
-        return []
-    return [
-        Finding(
-            alert=AlertId.RISK_DAILY_LOSS,
-            summary=f"lost {-result:.2f} today, risk.daily_loss_limit is "
-            f"{config.risk.daily_loss_limit}",
-            answer=config.risk.on_daily_loss,
-        )
-    ]
-
-
-def day_result(day: Day | None, positions: Iterable[Position]) -> Decimal | None:
-    """Realised today and unrealised now; None when either is unknown."""
-    if day is None:
-        return None
-    open_result = unrealised(positions)
-    return None if open_result is None else day.realised + open_result
+#: What stands in for a stop, for people.
+_WITHOUT = {
+    Protection.UNPROTECTED: "",
+    Protection.WATCHED: ": the venue refuses it, the executor watches its price (S14)",
+    Protection.EXITING: ": the executor is leaving it (S13)",
+}
 
 
 def stand_of_all(
@@ -207,19 +212,49 @@ def stand_of_all(
     *,
     min_quantity: Callable[[str], Decimal],
     underwater_pct: Decimal,
+    watch: Watch = NO_WATCH,
 ) -> dict[str, Protection]:
-    """:func:`protection` of each position; of two sides in hedge mode the worse counts."""
+    """:func:`protection` of each position, and what stands in for it where there is none; of two
+    sides in hedge mode the worse counts."""
     stands: dict[str, Protection] = {}
     for position in positions:
+        symbol = position.symbol
         stand = protection(
-            position,
-            stops,
-            min_quantity=min_quantity(position.symbol),
-            underwater_pct=underwater_pct,
+            position, stops, min_quantity=min_quantity(symbol), underwater_pct=underwater_pct
         )
-        known = stands.get(position.symbol, stand)
-        stands[position.symbol] = max(stand, known, key=_WORSE.index)
+        if stand is Protection.UNPROTECTED:
+            price = watch.prices.get(symbol)
+            if price is not None and watches(price, position):
+                stand = Protection.WATCHED
+            elif symbol in watch.exiting:
+                stand = Protection.EXITING
+        stands[symbol] = max(stand, stands.get(symbol, stand), key=_WORSE.index)
     return stands
 
 
-_WORSE = (Protection.PROTECTED, Protection.DUST, Protection.UNDERWATER, Protection.UNPROTECTED)
+_WORSE = (
+    Protection.PROTECTED,
+    Protection.DUST,
+    Protection.EXITING,
+    Protection.WATCHED,
+    Protection.UNDERWATER,
+    Protection.UNPROTECTED,
+)
+#: Of these the day's total is made; the deadline is for the last of them alone.
+WITHOUT_STOP = frozenset(_WORSE) - {Protection.PROTECTED, Protection.DUST}
+
+
+def judge_mode(hedged: bool | None) -> list[Finding]:
+    """Hedge mode (P12): the bot's figures of a symbol would be those of two positions."""
+    if not hedged:
+        return []
+    return [
+        Finding(
+            alert=None,
+            subject="P12",
+            summary="the account is in hedge mode, in which this bot does not trade; close its "
+            "positions and switch to one-way mode: POST /fapi/v1/positionSide/dual with "
+            "dualSidePosition=false",
+            answer="halt",
+        )
+    ]

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from watchkeeper.budget.pool import WINDOW_MS
-from watchkeeper.domain.model import ZERO, Fill, Order, OrderState, Position, Tick
+from watchkeeper.domain.model import ZERO, Balance, Fill, Order, OrderState, Position, Tick
 from watchkeeper.venue import symbols, wire
 from watchkeeper.venue.adapter import Adapter, Terms, all_of, needed_first, or_missing
 from watchkeeper.venue.error_table import BINANCE_USDM
 from watchkeeper.venue.errors import NO_SUCH_ORDER, NO_SUCH_SYMBOL
 from watchkeeper.venue.pacing import ORDER_LIMITS
 from watchkeeper.venue.protocol import (
+    Entry,
     Exposure,
     KeyPermissions,
     Missing,
@@ -29,6 +30,7 @@ from watchkeeper.venue.protocol import (
     OrderRejected,
     OutcomeUnknown,
     Snapshot,
+    Statement,
     StreamReset,
     VenueError,
     VenueEvent,
@@ -47,6 +49,8 @@ _TRADES_PER_PAGE = 1000
 _TRADES_WINDOW_MS = 7 * 86_400_000 - 1  # the venue refuses longer spans
 _TRADES_KEPT_MS = 89 * 86_400_000  # it forgets trades after three months
 _TRADES_PAGES = 50
+_INCOME_PER_PAGE = 1000
+_INCOME_PAGES = 10
 _LISTEN_KEY_RENEWAL_S = 1500  # it dies after an hour without
 
 
@@ -133,15 +137,10 @@ class BinanceUsdm(Adapter):
         taken_ms = self.now_ms()
         scope = self._scope(of_symbols)
 
-        async def balances() -> tuple[Any, ...]:
-            answer = await self._read("fapiPrivateV3GetBalance", weight=5, protective=protective)
-            self._account = wire.read(wire.account_id, answer, "balance")
-            return wire.read_rows(wire.balance, answer, "balance")
-
         needed, others = await needed_first(
             [self._positions(protective), self._stops(scope, protective)],
             [
-                balances(),
+                self._balances(protective),
                 self._listed("fapiPrivateGetOpenOrders", wire.order, scope, protective),
                 self._trades(fill_symbols, fills_since_ms, protective),
                 self._hedge_mode(protective),
@@ -179,23 +178,63 @@ class BinanceUsdm(Adapter):
             self._mode_read_at = now
         return self._hedged
 
-    async def exposure(
-        self,
-        *,
-        fills_since_ms: int | None = None,
-        fill_symbols: Sequence[str] = (),
-        protective: bool = False,
-    ) -> Exposure:
+    async def exposure(self, *, protective: bool = False) -> Exposure:
         taken_ms = self.now_ms()
-        held, traded = await asyncio.gather(
-            or_missing(self._positions(protective)),
-            or_missing(self._trades(fill_symbols, fills_since_ms, protective)),
-        )
+        held = await or_missing(self._positions(protective))
         if isinstance(held, Missing):
-            return Exposure(taken_ms=taken_ms, positions=held, stops=held, fills=traded)
+            return Exposure(taken_ms=taken_ms, positions=held, stops=held)
         scope = self._scope([p.symbol for p in held])
         resting = await or_missing(self._stops(scope, protective))
-        return Exposure(taken_ms=taken_ms, positions=held, stops=resting, fills=traded)
+        return Exposure(taken_ms=taken_ms, positions=held, stops=resting)
+
+    async def statement(
+        self, *, since_ms: int, of_symbols: Sequence[str] | None = None, protective: bool = False
+    ) -> Statement:
+        taken_ms = self.now_ms()
+        balances, orders, entries, hedged = await asyncio.gather(
+            or_missing(self._balances(protective)),
+            or_missing(
+                self._listed(
+                    "fapiPrivateGetOpenOrders", wire.order, self._scope(of_symbols), protective
+                )
+            ),
+            or_missing(self._entries(since_ms, protective)),
+            or_missing(self._hedge_mode(protective)),
+        )
+        return Statement(
+            taken_ms=taken_ms,
+            balances=balances,
+            orders=orders,
+            entries=entries,
+            hedged=None if isinstance(hedged, Missing) else hedged,
+        )
+
+    async def _balances(self, protective: bool) -> tuple[Balance, ...]:
+        answer = await self._read("fapiPrivateV3GetBalance", weight=5, protective=protective)
+        self._account = wire.read(wire.account_id, answer, "balance")
+        return wire.read_rows(wire.balance, answer, "balance")
+
+    async def _entries(self, since_ms: int, protective: bool) -> tuple[Entry, ...]:
+        """The ledger since then.
+
+        Raises:
+            VenueError: a page failed, or there are more than can be read in reason: part of the
+                ledger is no answer.
+        """
+        found: dict[str, Entry] = {}
+        start_ms = max(since_ms, self.now_ms() - _TRADES_KEPT_MS)
+        for page in range(1, _INCOME_PAGES + 1):
+            answer = await self._read(
+                "fapiPrivateGetIncome",
+                {"startTime": start_ms, "limit": _INCOME_PER_PAGE, "page": page},
+                weight=30,
+                protective=protective,
+            )
+            rows = wire.read_rows(wire.entry, answer, "income")
+            found.update((entry.entry_id, entry) for entry in rows)
+            if len(rows) < _INCOME_PER_PAGE:
+                return tuple(found.values())
+        raise VenueError(f"income: more than {_INCOME_PAGES} pages since {start_ms}")
 
     def _scope(self, of_symbols: Sequence[str] | None) -> frozenset[str] | None:
         """The symbols whose lists are read one by one. None: the whole lists, where they weigh
@@ -207,6 +246,8 @@ class BinanceUsdm(Adapter):
 
     async def _positions(self, protective: bool) -> tuple[Position, ...]:
         answer = await self._read("fapiPrivateV3GetPositionRisk", weight=5, protective=protective)
+        if wire.two_sided(answer):
+            self._hedged = True  # until the account's mode is read to be another
         return wire.read_rows(lambda row: wire.position(row, self._symbols), answer, "positionRisk")
 
     async def _stops(self, scope: frozenset[str] | None, protective: bool) -> tuple[Order, ...]:

@@ -22,13 +22,23 @@ import msgspec
 import structlog
 
 from watchkeeper.budget.pool import Pool
-from watchkeeper.domain.model import ZERO, Fill, Order, OrderState, OrderType, Position, Tick
+from watchkeeper.domain.model import (
+    ZERO,
+    Balance,
+    Fill,
+    Order,
+    OrderState,
+    OrderType,
+    Position,
+    Tick,
+)
 from watchkeeper.venue import kraken_wire, symbols, wire
 from watchkeeper.venue.adapter import Adapter, Terms, all_of, needed_first, or_missing
 from watchkeeper.venue.error_table import KRAKEN_FUTURES
 from watchkeeper.venue.kraken_feed import FEEDS, Feed
 from watchkeeper.venue.protocol import (
     BudgetSpent,
+    Entry,
     Exposure,
     KeyPermissions,
     KeyProblem,
@@ -37,6 +47,7 @@ from watchkeeper.venue.protocol import (
     OrderRejected,
     OutcomeUnknown,
     Snapshot,
+    Statement,
     VenueError,
     VenueEvent,
 )
@@ -63,6 +74,8 @@ _FILLS_PER_PAGE = 100
 _FILLS_PAGES = 20
 _OLDER_FILLS_WEIGHT = 25
 _HISTORY_PAGE = 1000
+# Lines of the account log in each page of a reading, and what a page of that size weighs.
+_LOG_PAGES = ((25, 1), (1000, 3), (5000, 6), (5000, 6))
 _TOLD_MS = 5000  # for so long the status of an order that has ended is told
 # The history is dear. An order that may not have arrived is asked for there this often.
 _HISTORY_PAUSE_MS = 20_000
@@ -164,11 +177,9 @@ class KrakenFutures(Adapter):
         taken_ms = self.now_ms()
 
         async def balances() -> tuple[Any, ...]:
-            answer, _ = await all_of(
-                self._read("privateGetAccounts", weight=2, protective=protective),
-                self.account_id(),
-            )
-            return wire.read(kraken_wire.balances, answer, "accounts")
+            parts: list[Any] = await all_of(self._balances(protective), self.account_id())
+            found: tuple[Balance, ...] = parts[0]
+            return found
 
         needed, others = await needed_first(
             [self._positions(protective), self._open(protective)],
@@ -197,21 +208,59 @@ class KrakenFutures(Adapter):
             clock_offset_ms=self._offset_ms,
         )
 
-    async def exposure(
-        self,
-        *,
-        fills_since_ms: int | None = None,
-        fill_symbols: Sequence[str] = (),
-        protective: bool = False,
-    ) -> Exposure:
+    async def exposure(self, *, protective: bool = False) -> Exposure:
         taken_ms = self.now_ms()
-        held, listed, traded = await asyncio.gather(
-            or_missing(self._positions(protective)),
-            or_missing(self._open(protective)),
-            or_missing(self._trades(fill_symbols, fills_since_ms, protective)),
+        held, listed = await asyncio.gather(
+            or_missing(self._positions(protective)), or_missing(self._open(protective))
         )
         stops = held if isinstance(held, Missing) else _split(listed)[1]
-        return Exposure(taken_ms=taken_ms, positions=held, stops=stops, fills=traded)
+        return Exposure(taken_ms=taken_ms, positions=held, stops=stops)
+
+    async def statement(
+        self, *, since_ms: int, of_symbols: Sequence[str] | None = None, protective: bool = False
+    ) -> Statement:
+        """See the protocol. ``of_symbols`` saves nothing here: the venue tells all orders."""
+        taken_ms = self.now_ms()
+        balances, listed, entries = await asyncio.gather(
+            or_missing(self._balances(protective)),
+            or_missing(self._open(protective)),
+            or_missing(self._entries(since_ms, protective)),
+        )
+        return Statement(
+            taken_ms=taken_ms,
+            balances=balances,
+            orders=_split(listed)[0],
+            entries=entries,
+            hedged=False,  # the venue has no such mode
+        )
+
+    async def _balances(self, protective: bool) -> tuple[Balance, ...]:
+        answer = await self._read("privateGetAccounts", weight=2, protective=protective)
+        return wire.read(kraken_wire.balances, answer, "accounts")
+
+    async def _entries(self, since_ms: int, protective: bool) -> tuple[Entry, ...]:
+        """The ledger since then, read from its end: the newest page is small, because it is asked
+        for often and all of it seldom, and the account's budget for its history is narrow.
+
+        Raises:
+            VenueError: a page failed, or there are more than can be read in reason: part of the
+                ledger is no answer.
+        """
+        found: dict[str, Entry] = {}
+        request: dict[str, Any] = {"since": since_ms, "sort": "desc"}
+        for count, weight in _LOG_PAGES:
+            self._spend_history(weight, protective=protective)
+            answer = await self._read(
+                "historyGetAccountLog", request | {"count": count}, weight=0, protective=protective
+            )
+            rows = _rows(answer, "logs")
+            read = wire.read_rows(kraken_wire.entry, rows, "account-log")
+            found.update((entry.entry_id, entry) for entry in read)
+            if len(rows) < count:
+                return tuple(found.values())
+            # By number, not by time: many lines may share one millisecond.
+            request["to"] = wire.read(lambda row: int(row[-1]["id"]) - 1, rows, "account-log")
+        raise VenueError(f"account-log: more than {sum(c for c, _ in _LOG_PAGES)} lines")
 
     async def _positions(self, protective: bool) -> tuple[Position, ...]:
         """What is held, with mark prices, which another call tells. One that does not come soon
@@ -410,7 +459,7 @@ class KrakenFutures(Adapter):
         rows: list[Any] = []
         whole = True
         for call in calls:
-            self._spend_history(protective=protective)
+            self._spend_history(1, protective=protective)
             answer = await self._read(call, request, weight=0, protective=protective)
             page = _rows(answer, "elements")
             rows += page
@@ -420,15 +469,17 @@ class KrakenFutures(Adapter):
             raise VenueError(f"history: nothing among the newest {_HISTORY_PAGE} events")
         return past
 
-    def _spend_history(self, *, protective: bool) -> None:
+    def _spend_history(self, weight: int, *, protective: bool) -> None:
         """Raises:
         BudgetSpent: the account's budget for its history is used up.
         """
         now_ms = self.now_ms()
-        wait_ms = self._history.wait_ms("", 1, now_ms, share=_HISTORY_WEIGHT, protective=protective)
+        wait_ms = self._history.wait_ms(
+            "", weight, now_ms, share=_HISTORY_WEIGHT, protective=protective
+        )
         if wait_ms:
             raise BudgetSpent(f"the budget for the history is used up for another {wait_ms} ms")
-        self._history.spend("", 1, now_ms)
+        self._history.spend("", weight, now_ms)
 
     # ------------------------------------------------------------ writes
 

@@ -30,7 +30,7 @@ from watchkeeper.domain.model import (
     Side,
     Tick,
 )
-from watchkeeper.venue.protocol import KeyPermissions
+from watchkeeper.venue.protocol import Entry, KeyPermissions
 from watchkeeper.venue.symbols import Symbols
 from watchkeeper.venue.wire import decimal, plain
 
@@ -132,6 +132,37 @@ def balances(answer: Any) -> tuple[Balance, ...]:
             total=number(flex["balanceValue"]),
             available=number(flex["availableMargin"]),
         ),
+    )
+
+
+#: Lines of the account log that move money of one's own. Whatever the venue may add to its list
+#: counts as a result, so that no kind of loss goes unseen.
+_MOVES = frozenset(
+    {
+        "transfer",
+        "subaccount transfer",
+        "cross-exchange transfer",
+        "admin transfer",
+        "conversion",
+    }
+)
+_ASSETS = {"XBT": "BTC"}
+
+
+def entry(row: Any) -> Entry | None:
+    """A row of *Get account log*; None for the other half of a trade, which tells the position's
+    size. The balance before and after says what a line cost, whatever sign its fee has."""
+    asset = str(row["asset"])
+    if asset == row.get("contract"):
+        return None
+    info, time_ms = str(row["info"]), instant(row["date"])
+    return Entry(
+        entry_id=str(row["id"]),
+        time_ms=time_ms,
+        asset=_ASSETS.get(asset.upper(), asset.upper()),
+        amount=number(row["new_balance"]) - number(row["old_balance"]),
+        moved=info in _MOVES,
+        trade=f"{row.get('contract')}:{time_ms}" if row.get("execution") else "",
     )
 
 

@@ -143,7 +143,35 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
     taken_ms: int
     positions: tuple[Position, ...] | Missing
     stops: tuple[Order, ...] | Missing
-    fills: tuple[Fill, ...] | Missing
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the account's ledger: what changed its money, and by how much (a gain is above 0).
+
+    ``moved``: paid in or out, or changed into another asset; neither a gain nor a loss. ``trade``
+    is the same for all lines of one order that traded at one instant, ``""`` for those of no trade.
+    """
+
+    entry_id: str
+    time_ms: int
+    asset: str
+    amount: Decimal
+    moved: bool = False
+    trade: str = ""
+
+
+class Statement(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account is worth and how that came about.
+
+    Read after ``taken_ms`` (venue time, ms). ``orders`` are the open regular ones. ``hedged``: the
+    account is in hedge mode (P12); None: not known.
+    """
+
+    taken_ms: int
+    balances: tuple[Balance, ...] | Missing
+    orders: tuple[Order, ...] | Missing
+    entries: tuple[Entry, ...] | Missing
+    hedged: bool | None = None
 
 
 class SymbolRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,15 +300,15 @@ class Venue(Protocol):
         goes out although the venue asked for silence (A3). A fill does not know its client id.
         """
 
-    async def exposure(
-        self,
-        *,
-        fills_since_ms: int | None = None,
-        fill_symbols: Sequence[str] = (),
-        protective: bool = False,
-    ) -> Exposure:
+    async def exposure(self, *, protective: bool = False) -> Exposure:
         """Positions and their stops at a tenth of a snapshot's weight. Never raises for a failed
-        part. Fills and ``protective`` as in :meth:`snapshot`."""
+        part. ``protective`` as in :meth:`snapshot`."""
+
+    async def statement(
+        self, *, since_ms: int, of_symbols: Sequence[str] | None = None, protective: bool = False
+    ) -> Statement:
+        """Balances, open orders of ``of_symbols`` (as in :meth:`snapshot`) and the ledger since
+        then. Never raises for a failed part."""
 
     async def create_order(self, order: Order, *, timestamp_ms: int | None = None) -> Order:
         """Send once. A ``conditional`` order goes to the conditional list.

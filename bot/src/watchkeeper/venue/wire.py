@@ -23,7 +23,7 @@ from watchkeeper.domain.model import (
     Position,
     Side,
 )
-from watchkeeper.venue.protocol import KeyPermissions, OrderEvent, VenueError
+from watchkeeper.venue.protocol import Entry, KeyPermissions, OrderEvent, VenueError
 from watchkeeper.venue.symbols import Symbols
 
 T = TypeVar("T")
@@ -192,6 +192,13 @@ def order(row: Any, symbols: Symbols) -> Order:
     )
 
 
+def two_sided(rows: Any) -> bool:
+    """Whether an answer of ``GET /fapi/v3/positionRisk`` is one of an account in hedge mode."""
+    return isinstance(rows, list) and any(
+        isinstance(row, dict) and row.get("positionSide", "BOTH") != "BOTH" for row in rows
+    )
+
+
 def hedge_mode(row: Any) -> bool:
     """``GET /fapi/v1/positionSide/dual``."""
     return _flag(row["dualSidePosition"])
@@ -250,6 +257,38 @@ def fill(row: Any, symbols: Symbols) -> Fill:
         fee_asset=str(row.get("commissionAsset") or ""),
         time_ms=int(row["time"]),
         realized_pnl=decimal(row.get("realizedPnl") or 0),
+    )
+
+
+#: Income that is money of one's own under way, or somebody's gift: no gain of trading. Whatever the
+#: venue may add to its list counts as a result, so that no kind of loss goes unseen.
+_MOVES = frozenset(
+    {
+        "TRANSFER",
+        "INTERNAL_TRANSFER",
+        "CROSS_COLLATERAL_TRANSFER",
+        "STRATEGY_UMFUTURES_TRANSFER",
+        "AUTO_EXCHANGE",
+        "COIN_SWAP_DEPOSIT",
+        "COIN_SWAP_WITHDRAW",
+        "WELCOME_BONUS",
+        "CONTEST_REWARD",
+    }
+)
+
+
+def entry(row: Any) -> Entry:
+    """A row of ``GET /fapi/v1/income``. ``tranId`` is unique among rows of one type."""
+    kind, time_ms = str(row["incomeType"]), int(row["time"])
+    trade_id = str(row.get("tradeId") or "")
+    return Entry(
+        entry_id=f"{kind}:{row['tranId']}:{trade_id}",
+        time_ms=time_ms,
+        asset=str(row["asset"]),
+        amount=decimal(row["income"]),
+        moved=kind in _MOVES,
+        # What one order gets at once from several others has one time.
+        trade=f"{row.get('symbol')}:{time_ms}" if trade_id else "",
     )
 
 

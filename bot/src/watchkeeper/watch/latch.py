@@ -62,6 +62,14 @@ def read(paths: Paths) -> Latch | None:
     return msgspec.structs.replace(found[0], flatten=any(latch.flatten for latch in found))
 
 
+def released_ms(paths: Paths) -> int:
+    """When a person last released the latch; 0: never, or it is not released."""
+    found = [_read(path) for path in (paths.halt, paths.halt_run)]
+    if any(latch is not None and latch.halted for latch in found):
+        return 0
+    return max((latch.at_ms for latch in found if latch is not None), default=0)
+
+
 def halt(paths: Paths, reason: str, by: str, *, flatten: bool = False) -> None:
     """Set the latch. The first reason stays: a second halt does not hide it.
 

@@ -71,7 +71,11 @@ def _readers(paths: Paths) -> dict[str, tuple[Path, tuple[str, ...]]]:
         "settings": (paths.config, ALL_PROGRAMS),
         "CA": (paths.etc / "paper-ca.pem", ("feed", *EXECUTORS, "risk")),
         "secrets": (paths.env, ("notifier", "program")),
-        "trading secrets": (paths.trading_env, (*EXECUTORS, "risk")),
+        "trading secrets": (
+            paths.trading_env,
+            EXECUTORS if paths.risk_env.exists() else (*EXECUTORS, "risk"),
+        ),
+        "its own key": (paths.risk_env, ("risk",)),
     }
 
 

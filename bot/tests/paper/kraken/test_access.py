@@ -189,6 +189,13 @@ def test_a_batch_costs_its_size() -> None:
     )
 
 
+def test_the_account_log_costs_by_its_lines() -> None:
+    """ratelimits: of the history's budget, the more the more lines are asked for."""
+    costs = {"25": 1, "26": 2, "1000": 3, "5000": 6, "5001": 10}
+    assert {n: rest.log_cost(Params([("count", n)])) for n in costs} == costs
+    assert rest.log_cost(Params([])) == 3
+
+
 # -- time -----------------------------------------------------------------------------------------
 
 

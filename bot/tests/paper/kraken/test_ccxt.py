@@ -157,6 +157,27 @@ async def test_market_data_by_rest(exchange: Any) -> None:
     assert rates == []
 
 
+async def test_the_account_log(exchange: Any, shared_venue: PaperVenue, alias: str) -> None:
+    """account-history: get-account-log, as ccxt reads it."""
+    await exchange.create_order(SYMBOL, "market", "buy", 0.01)
+    shared_venue.admin.deposit("250", alias)
+    shared_venue.admin.fund("0.001", CONTRACT)
+    ledger = await exchange.fetch_ledger()
+    assert [line["type"] for line in ledger] == ["trade", "transfer", "fee"]
+    assert all(line["currency"] == "USD" for line in ledger)
+    trade, paid_in, funding = ledger
+    assert (trade["before"], paid_in["amount"]) == (10_000, 250)
+    assert trade["after"] == paid_in["before"]
+    assert paid_in["after"] == funding["before"]
+    now = await exchange.fetch_balance({"type": "flex"})
+    assert funding["after"] == pytest.approx(float(now["info"]["accounts"]["flex"]["balanceValue"]))
+    [paid] = await exchange.fetch_funding_history()
+    assert (paid["symbol"], paid["code"]) == (SYMBOL, "USD")
+    assert paid["amount"] == pytest.approx(-0.46, abs=0.01)
+    [newest] = await exchange.fetch_ledger(params={"count": 1})
+    assert newest["id"] == funding["id"]
+
+
 async def test_private_streams(exchange: Any, shared_venue: PaperVenue, alias: str) -> None:
     await exchange.load_markets()
     live = shared_venue.admin.health()["last"]

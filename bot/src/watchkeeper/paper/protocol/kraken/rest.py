@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from watchkeeper.paper.accounts import Account
-from watchkeeper.paper.model import Fill, Refused
+from watchkeeper.paper.model import Fill, Income, Refused
 from watchkeeper.paper.protocol.kraken import errors, ids, orders, wire
 from watchkeeper.paper.protocol.kraken.params import Params
 from watchkeeper.paper.protocol.kraken.rules import CURRENCY, KRAKEN_RULES, MAX_LEVERAGE
@@ -37,6 +37,8 @@ _MAX_CANDLES = 2000
 _MAX_FILLS = 100
 _MAX_TRADES = 100
 _MAX_EVENTS = 1000
+_LOG_LINES, _MAX_LOG_LINES = 500, 100_000
+_LOG_COSTS, _LOG_COSTS_BEYOND = ((25, 1), (50, 2), (1000, 3), (5000, 6)), 10
 
 
 class Route(NamedTuple):
@@ -420,6 +422,58 @@ def _execution_events(account: Account) -> Iterator[Event]:
         yield fill.time_ms, ids.fill(fill), {"Execution": {"execution": execution}}
 
 
+def account_log(venue: Venue, account: Account, params: Params) -> Json:
+    """Page *Get account log*, the newest first unless asked otherwise."""
+    since, before = params.integer("since"), params.integer("before")
+    first, last = params.integer("from"), params.integer("to")
+    wanted = params.get("info")
+    rows = [
+        row
+        for time, row in _log(account)
+        if (since is None or time >= since)
+        and (before is None or time < before)
+        and (first is None or row["id"] >= first)
+        and (last is None or row["id"] <= last)
+        and wanted in {None, row["info"]}
+    ]
+    if params.get("sort") != "asc":
+        rows.reverse()
+    count = params.integer("count", _LOG_LINES) or _LOG_LINES
+    return {"accountUid": ids.account(account.alias), "logs": rows[: min(count, _MAX_LOG_LINES)]}
+
+
+def log_cost(params: Params) -> int:
+    count = params.integer("count", _LOG_LINES) or _LOG_LINES
+    return next((cost for lines, cost in _LOG_COSTS if count <= lines), _LOG_COSTS_BEYOND)
+
+
+def _log(account: Account) -> list[tuple[int, Json]]:
+    """Every line with its time, oldest first: of a trade its money, then its position.
+
+    Balances are worked out backwards from the one there is: all that changes it is a fill or was
+    booked as income.
+    """
+    booked: list[tuple[int, int, int, Fill | Income]]
+    booked = [(fill.time_ms, 0, fill.trade_id, fill) for fill in _fills(account)]
+    booked += [(each.time_ms, 1, each.tran_id, each) for each in account.incomes]
+    booked.sort(key=lambda each: each[:3])
+    found: list[tuple[int, Json]] = []
+    balance = account.record.wallet
+    number = sum(1 if isinstance(record, Income) else 2 for *_, record in booked)
+    for time_ms, _, _, record in reversed(booked):
+        if isinstance(record, Income):
+            change = record.amount
+        else:
+            change = record.realized_pnl - record.commission
+            found.append((time_ms, wire.log_position(record, number)))
+            number -= 1
+        before = balance - change
+        found.append((time_ms, wire.log_money(record, number, before, balance)))
+        number -= 1
+        balance = before
+    return found[::-1]
+
+
 # -- the table ------------------------------------------------------------------------------------
 
 _V3 = "/derivatives/api/v3"
@@ -462,6 +516,7 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("POST", f"{_V3}/cancelallorders"): Route(orders.cancel_all, 25, trades=True),
     ("POST", f"{_V3}/cancelallordersafter"): Route(orders.cancel_all_after, 25, trades=True),
     ("POST", f"{_V3}/batchorder"): Route(orders.batch, counted=orders.batch_cost, trades=True),
+    ("GET", "/api/history/v3/account-log"): Route(account_log, counted=log_cost),
     **{
         ("GET", f"/api/history/{version}/market/{{symbol}}/executions"): _public(public_executions)
         for version in ("v2", "v3")

@@ -13,7 +13,7 @@ from typing import Any
 
 from watchkeeper.paper.accounts import Account
 from watchkeeper.paper.engine import Engine
-from watchkeeper.paper.model import ZERO, Algo, Fill, Order, Position, PublicTrade, Quote
+from watchkeeper.paper.model import ZERO, Algo, Fill, Income, Order, Position, PublicTrade, Quote
 from watchkeeper.paper.protocol.kraken import errors, ids
 from watchkeeper.paper.protocol.kraken.rules import CURRENCY
 from watchkeeper.paper.rules import Rules
@@ -422,6 +422,54 @@ def history_order(record: Order, account_uid: str, *, quantity: Decimal, filled:
         "reduceOnly": record.reduce_only,
         "lastUpdateTimestamp": record.updated_ms,
     }
+
+
+_LOG_WORDS = {"TRANSFER": "cross-exchange transfer", "FUNDING_FEE": "funding rate change"}
+
+
+def log_money(record: Fill | Income, number: int, before: Decimal, after: Decimal) -> Json:
+    """A line of the account log about the wallet, page *Get account log*."""
+    line: Json = {
+        "id": number,
+        "date": iso(record.time_ms),
+        "asset": CURRENCY.lower(),
+        "booking_uid": ids.event(record.account, number),
+        "margin_account": "flex",
+        "collateral": None,
+        "contract": record.symbol.lower() or None,
+        "old_balance": float(before),
+        "new_balance": float(after),
+        "execution": None,
+        "fee": None,
+        "funding_rate": None,
+        "realized_funding": None,
+        "realized_pnl": None,
+        "trade_price": None,
+        "mark_price": None,
+        "old_average_entry_price": None,
+        "new_average_entry_price": None,
+        "liquidation_fee": None,
+    }
+    if isinstance(record, Income):
+        line["info"] = _LOG_WORDS.get(record.kind, record.kind.lower())
+        if record.kind == "FUNDING_FEE":
+            line["realized_funding"] = float(record.amount)
+        return line
+    return line | {
+        "info": "futures trade",
+        "execution": ids.fill(record),
+        "fee": float(record.commission),
+        "realized_pnl": float(record.realized_pnl),
+        "trade_price": float(record.price),
+    }
+
+
+def log_position(record: Fill, number: int) -> Json:
+    """The trade's other line, about the position: its asset is the contract."""
+    change = record.quantity if record.side == "BUY" else -record.quantity
+    held = record.position_after
+    line = log_money(record, number, held - change, held)
+    return line | {"asset": line["contract"], "fee": None, "realized_pnl": None}
 
 
 def history_trigger(record: Algo, account_uid: str) -> Json:
