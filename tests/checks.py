@@ -24,6 +24,7 @@ _IGNORED = {
     "delegate_to",
     "failed_when",
     "name",
+    "no_log",
     "run_once",
 }
 _KNOWN = _IGNORED | {"loop", "loop_control", "register", "vars", "when"}

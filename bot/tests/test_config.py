@@ -83,6 +83,7 @@ def test_symbols_are_listed_once_in_order(tmp_path: Path) -> None:
         (BASE + "[reconcile]\nunknown_deadline_ms = 599999\n", "reconcile.unknown_deadline_ms: "),
         (BASE + "[heartbeat]\ninterval_ms = 10001\n", "heartbeat.interval_ms: "),
         (BASE + "[health]\nport = 70000\n", "health.port: "),
+        (BASE + "[health]\nport = 80\n", "health.port: 80 is root's alone"),
         (BASE + '[health]\nlisten = "0.0.0.0"\n', "health.listen: '0.0.0.0' is not a loopback"),
         (BASE + '[log]\nlevel = "loud"\n', "log.level: "),
         (BASE + '[clock]\nrequire_synchronised = "maybe"\n', "clock.require_synchronised: "),
@@ -147,6 +148,53 @@ def test_errors_name_the_setting(tmp_path: Path, text: str | bytes, error: str) 
     file, _, message = str(caught.value).partition(": ")
     assert file == str(tmp_path / "bot.toml")
     assert message.startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        # what has another shape
+        (
+            'mode = "papr"\nnonsense = 1\n[risk]\norder_quote_valu = 5\nerrors_limit = 0\n'
+            '[[strategies]]\nname = "a"\nplugin = "p"\nsymbols = [[], 1]\n[[strategies]]\nx = 1\n',
+            [
+                "nonsense",
+                "name",
+                "mode",
+                "strategies[0].symbols[0]",
+                "strategies[1].x",
+                "strategies[1].name",
+                "strategies[1].plugin",
+                "strategies[1].symbols",
+                "risk.order_quote_valu",
+                "risk.errors_limit",
+            ],
+        ),
+        # values
+        (
+            BASE.replace("alpha", "A") + "[risk]\ndaily_loss_limit = nan\norder_quote_value = 0\n"
+            "[health]\nport = 80\n",
+            ["name", "health.port", "risk.order_quote_value", "risk.daily_loss_limit"],
+        ),
+        # contradictions
+        (
+            BASE.replace("paper", "live") + 'venue.address = "a:1"\n[risk]\ndata_lost_ms = 1\n',
+            ["venue.ca_file", "venue.address", "risk.data_lost_ms"],
+        ),
+    ],
+)
+def test_every_mistake_is_told_at_once(tmp_path: Path, text: str, settings: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    path = tmp_path / "bot.toml"
+    told = [problem.removeprefix(f"{path}: ") for problem in caught.value.problems]
+    assert [mistake.partition(":")[0] for mistake in told] == settings
+    assert str(caught.value) == f"{path}: {'; '.join(told)}"
+
+
+def test_a_misspelt_setting_is_told_with_its_neighbour(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="risk.order_quote_valu: .* order_quote_value"):
+        load(tmp_path, BASE + "[risk]\norder_quote_valu = 1\n")
 
 
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:

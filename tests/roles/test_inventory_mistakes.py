@@ -150,6 +150,26 @@ MISTAKES: dict[str, tuple[Callable[[Bots], None], list[str]]] = {
         put("0.limits.memory_max", "1 gigabyte"),
         ["bots[0].limits.memory_max (alpha) is '1 gigabyte'", "1536M"],
     ),
+    "memory-too-small": (
+        put("0.limits", {"memory_max": "10M"}),
+        ["bots[0].limits.memory_max (alpha) is 10M, less than the 384M", "with its spare"],
+    ),
+    "memory-high-too-small": (
+        put("0.limits", {"memory_high": "100M"}),
+        ["bots[0].limits.memory_high (alpha) is 100M, less than the 320M"],
+    ),
+    "memory-of-a-program-too-small": (
+        put("2.limits", {"memory_max": "32M"}),
+        ["bots[2].limits.memory_max (ours) is 32M, less than the 64M", "a small program"],
+    ),
+    "memory-high-above-the-default": (
+        put("0.limits", {"memory_high": "2G"}),
+        ["bots[0].limits.memory_high (alpha) is 2G, not below memory_max, which is 1536M unless"],
+    ),
+    "memory-high-as-high-as-max": (
+        put("1.limits", {"memory_max": "50%", "memory_high": "50%"}),
+        ["bots[1].limits.memory_high (beta) is 50%, not below memory_max, which is 50%"],
+    ),
     "program-without-path": (
         put("2.program.command", ["sleep", "1"]),
         ["bots[2].program (ours)", "absolute path"],
@@ -181,6 +201,14 @@ MISTAKES: dict[str, tuple[Callable[[Bots], None], list[str]]] = {
         put("1.secrets.notify_urls", f"ntfy://{SECRET}\nntfy://b"),
         ["bots[1].secrets.notify_urls (beta)", "one line"],
     ),
+    "url-without-its-service": (
+        put("1.secrets.notify_urls", f"json://127.0.0.1, hooks.slack.com/services/{SECRET}"),
+        ["bots[1] (beta): secrets.notify_urls: entry 2 is no URL", "Correct it in the inventory"],
+    ),
+    "url-of-no-service": (
+        put("1.secrets.notify_urls", f"slakc://{SECRET}"),
+        ["bots[1] (beta): secrets.notify_urls: entry 1 is no URL"],
+    ),
     "program-with-a-number": (
         put("2.program.command", ["/usr/bin/sleep", 5]),
         ["bots[2].program (ours)", "numbers in quotes"],
@@ -206,7 +234,8 @@ MISTAKES: dict[str, tuple[Callable[[Bots], None], list[str]]] = {
                 [{"name": "A", "value": "x", "vaule": SECRET}],
                 "entry 0 is not a name with a value",
             ),
-            ("blank-in-name", [{"name": "A B", "value": SECRET}], "entry 0 has the name 'A B'"),
+            ("blank-in-name", [{"name": "A B", "value": SECRET}], "entry 0 has a name that is not"),
+            ("value-in-name", [{"name": f"A={SECRET}", "value": ""}], "entry 0 has a name that"),
             ("number", [{"name": "A", "value": 5}], "A is no text"),
             ("line-break", [{"name": "A", "value": f"{SECRET}\nB=1"}], "A has a line break"),
         )
@@ -218,6 +247,25 @@ MISTAKES: dict[str, tuple[Callable[[Bots], None], list[str]]] = {
     "program-with-settings": (
         put("2.config", {"risk": {}}),
         ["bots[2] (ours) has program and also config"],
+    ),
+    "nothing-to-trade": (
+        put("0.config", {}),
+        ["bots[0].config.strategies (alpha) is missing", "never trade", "strategies: []"],
+    ),
+    "nothing-after-strategies": (
+        put("0.config.strategies", None),
+        ["bots[0].config.strategies (alpha) is missing"],
+    ),
+    "port-of-root": (
+        put("1.config.health", {"port": 80}),
+        ["bots[1] (beta): config.health.port: 80 is root's alone", "from 1024 on"],
+    ),
+    "several-at-once": (
+        put("1.config.risk", {"order_quote_valu": 5, "errors_limit": 0}),
+        [
+            "bots[1] (beta): config.risk.order_quote_valu: unknown setting; did you mean order_quo",
+            "bots[1] (beta): config.risk.errors_limit: ",
+        ],
     ),
     "setting-misspelt": (
         put("1.config.risk", {"order_quote_valu": 5}),
@@ -256,6 +304,23 @@ def complaint_about(bots: Bots, environment: str = "local") -> str | None:
 
 def test_no_mistake_is_not_stopped(bots: Bots) -> None:
     """Otherwise the tests below could pass for another reason than the mistake."""
+    assert complaint_about(bots) is None
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        put("0.config.strategies", []),  # it guards what is open
+        put("0.limits", {"memory_max": "384M"}),
+        put("0.limits", {"memory_max": "2G", "memory_high": "1800M"}),
+        put("0.limits", {"memory_max": "1G", "memory_high": "90%"}),
+        put("2.limits", {"memory_max": "64M"}),
+        put("1.config.health", {"port": 1024}),
+        put("1.secrets.notify_urls", "ntfy://ntfy.example.org/bots,json://127.0.0.1"),
+    ],
+)
+def test_what_is_unusual_and_right_passes(bots: Bots, right: Callable[[Bots], None]) -> None:
+    right(bots)
     assert complaint_about(bots) is None
 
 

@@ -9,18 +9,21 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
 
 from watchkeeper.domain.client_id import BOT_NAME
 
+T = TypeVar("T")
 Positive = Annotated[int, Meta(gt=0)]
 Answer = Literal["halt", "flatten"]
 Port = Annotated[int, Meta(ge=1, le=65535)]
+UNPRIVILEGED_PORT = 1024  # net.ipv4.ip_unprivileged_port_start, which nothing of ours changes
 
 
 class ConfigError(Exception):
@@ -29,11 +32,15 @@ class ConfigError(Exception):
     Args:
         message: for people.
         file: beside the settings and secrets, what to look at for a mend.
+        problems: where there are several, each by itself; all of them are in ``message``.
     """
 
-    def __init__(self, message: str, file: Path | None = None) -> None:
+    def __init__(
+        self, message: str, file: Path | None = None, *, problems: Sequence[str] = ()
+    ) -> None:
         super().__init__(message)
         self.file = file
+        self.problems = tuple(problems) or (message,)
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -188,29 +195,70 @@ def load_config(path: Path) -> BotConfig:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        config = msgspec.toml.decode(raw, type=BotConfig, strict=False)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {_locate(error)}") from error
+        written = msgspec.toml.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    _check(config, path)
+    config = convert(written, BotConfig, str(path))
+    if found := _wrong_values(config) or _contradictions(config):
+        raise several(str(path), found)
     return config
 
 
-def _locate(error: msgspec.ValidationError) -> str:
-    """Put the setting's name first; msgspec has it at the end or inside its sentence."""
-    message, separator, where = str(error).rpartition(" - at ")
-    if not separator:
-        message, where = where, ""
-    place = where.strip("`").removeprefix("$").removeprefix(".")
-    for sentence, meaning in (
-        ("Object contains unknown field `", "unknown setting"),
-        ("Object missing required field `", "missing"),
-    ):
-        if message.startswith(sentence):
-            name = message.removeprefix(sentence).rstrip("`")
-            return f"{place}.{name}: {meaning}" if place else f"{name}: {meaning}"
-    return f"{place}: {message}" if place else message
+def convert(written: object, kind: type[T], where: str) -> T:
+    """``written`` as ``kind``.
+
+    Raises:
+        ConfigError: names every setting that is wrong, behind ``where``.
+    """
+    try:
+        return msgspec.convert(written, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise several(where, _mistakes(written, kind)) from error
+
+
+def several(where: str, found: Sequence[str]) -> ConfigError:
+    """One error of everything that was found wrong."""
+    return ConfigError(
+        f"{where}: {'; '.join(found)}", problems=[f"{where}: {mistake}" for mistake in found]
+    )
+
+
+def _mistakes(value: object, kind: Any, place: str = "") -> list[str]:
+    """What is wrong with ``value``, the setting's name first.
+
+    msgspec stops at the first mistake, so each part is asked about by itself.
+    """
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, dict):
+        prefix = f"{place}." if place else ""
+        fields = {field.name: field for field in msgspec.structs.fields(kind)}
+        found = [
+            f"{prefix}{name}: unknown setting{_nearest(name, fields)}"
+            for name in value
+            if name not in fields
+        ]
+        for name, field in fields.items():
+            if name in value:
+                found += _mistakes(value[name], field.type, f"{prefix}{name}")
+            elif field.required:
+                found.append(f"{prefix}{name}: missing")
+        return found
+    if get_origin(kind) is list and isinstance(value, list):
+        (inner,) = get_args(kind)
+        parts = enumerate(value)
+        return [m for number, part in parts for m in _mistakes(part, inner, f"{place}[{number}]")]
+    try:
+        msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        message, _, inside = str(error).partition(" - at ")
+        return [f"{place}{inside.strip('`').removeprefix('$')}: {message}"]
+    return []
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415 - a start without a mistake has no use for it
+
+    found = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 _ADDRESS = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}")
@@ -219,77 +267,100 @@ _STRATEGY = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 
 
-def _check(config: BotConfig, path: Path) -> None:
-    def refuse(setting: str, why: str) -> None:
-        raise ConfigError(f"{path}: {setting}: {why}")
-
+def _wrong_values(config: BotConfig) -> list[str]:
+    """Settings that are wrong whatever the others say."""
+    found = []
     if not BOT_NAME.fullmatch(config.name):
-        refuse("name", f"{config.name!r} must match {BOT_NAME.pattern} (it is part of order ids)")
-    if config.mode == "paper" and not config.venue.ca_file:
-        refuse("venue.ca_file", "mode = 'paper' needs the paper venue's CA")
-    if config.mode == "live" and config.venue.ca_file:
-        refuse("venue.ca_file", "mode = 'live' trusts public CAs only; remove it")
-    if config.mode == "live" and config.venue.address:
-        refuse("venue.address", "mode = 'live' reaches the venue by its own names; remove it")
+        found.append(
+            f"name: {config.name!r} must match {BOT_NAME.pattern} (it is part of order ids)"
+        )
     if config.venue.address and not _ADDRESS.fullmatch(config.venue.address):
-        refuse("venue.address", f"{config.venue.address!r} is not HOST:PORT")
-    if config.heartbeat.interval_ms > config.data.max_age_ms:
-        refuse("heartbeat.interval_ms", "must not be longer than data.max_age_ms")
+        found.append(f"venue.address: {config.venue.address!r} is not HOST:PORT")
     if not _LOOPBACK.fullmatch(config.health.listen):
-        refuse("health.listen", f"{config.health.listen!r} is not a loopback address")
-    names = [s.name for s in config.strategies]
-    for name in names:
-        if names.count(name) > 1:
-            refuse("strategies.name", f"{name!r} is used twice")
-    owner: dict[str, str] = {}
+        found.append(f"health.listen: {config.health.listen!r} is not a loopback address")
+    if config.health.port < UNPRIVILEGED_PORT:
+        found.append(
+            f"health.port: {config.health.port} is root's alone, and no program of a bot is root; "
+            f"take one from {UNPRIVILEGED_PORT} on"
+        )
     for number, strategy in enumerate(config.strategies):
         if not _STRATEGY.fullmatch(strategy.name):
-            refuse(
-                f"strategies[{number}].name",
-                f"{strategy.name!r} must match {_STRATEGY.pattern} (it is part of intent ids)",
+            found.append(
+                f"strategies[{number}].name: {strategy.name!r} must match {_STRATEGY.pattern} "
+                "(it is part of intent ids)"
             )
-        for symbol in strategy.symbols:
-            if not _SYMBOL.fullmatch(symbol):
-                refuse(
-                    f"strategies[{number}].symbols",
-                    f"{symbol!r} is not a unified symbol such as BTC/USDT:USDT",
-                )
-            if owner.setdefault(symbol, strategy.name) != strategy.name:
-                refuse(
-                    "strategies.symbols",
-                    f"{symbol} is traded by {owner[symbol]!r} and {strategy.name!r}",
-                )
+        found += [
+            f"strategies[{number}].symbols: {symbol!r} is not a unified symbol such as "
+            "BTC/USDT:USDT"
+            for symbol in strategy.symbols
+            if not _SYMBOL.fullmatch(symbol)
+        ]
     for section, key in _POSITIVE:
         value = cast("Decimal", getattr(getattr(config, section), key))
         if not value.is_finite() or value <= 0:
-            refuse(f"{section}.{key}", f"must be above 0, is {value}")
+            found.append(f"{section}.{key}: must be above 0, is {value}")
     for section, key in _NOT_NEGATIVE:
         value = cast("Decimal", getattr(getattr(config, section), key))
         if not value.is_finite() or value < 0:
-            refuse(f"{section}.{key}", f"must not be negative, is {value}")
-    if config.protection.underwater_pct >= 100:
-        refuse("protection.underwater_pct", "must be below 100")
-    for key in ("stop_distance_pct", "trailing_distance_pct"):
-        if getattr(config.protection, key) >= config.protection.underwater_pct:
-            refuse(f"protection.{key}", "must be below protection.underwater_pct")
-    if config.policy.external_positions == "freeze" and config.risk.on_unprotected == "flatten":
-        refuse(
-            "policy.external_positions",
-            "'freeze' leaves a position of another hand without a stop, and "
-            "risk.on_unprotected = 'flatten' would close all of the account for it; "
-            "set risk.on_unprotected = 'halt'",
+            found.append(f"{section}.{key}: must not be negative, is {value}")
+    return found
+
+
+def _contradictions(config: BotConfig) -> list[str]:
+    """Settings of which each alone may be right."""
+    found = []
+    venue, policy, risk, protection = config.venue, config.policy, config.risk, config.protection
+    if config.mode == "paper" and not venue.ca_file:
+        found.append("venue.ca_file: mode = 'paper' needs the paper venue's CA")
+    if config.mode == "live" and venue.ca_file:
+        found.append("venue.ca_file: mode = 'live' trusts public CAs only; remove it")
+    if config.mode == "live" and venue.address:
+        found.append("venue.address: mode = 'live' reaches the venue by its own names; remove it")
+    if config.heartbeat.interval_ms > config.data.max_age_ms:
+        found.append("heartbeat.interval_ms: must not be longer than data.max_age_ms")
+    names = [strategy.name for strategy in config.strategies]
+    found += [
+        f"strategies.name: {name!r} is used twice"
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
+    ]
+    owner: dict[str, str] = {}
+    for strategy in config.strategies:
+        for symbol in strategy.symbols:
+            if owner.setdefault(symbol, strategy.name) != strategy.name:
+                found.append(
+                    f"strategies.symbols: {symbol} is traded by {owner[symbol]!r} and "
+                    f"{strategy.name!r}"
+                )
+    if protection.underwater_pct >= 100:
+        found.append("protection.underwater_pct: must be below 100")
+    found += [
+        f"protection.{key}: must be below protection.underwater_pct"
+        for key in ("stop_distance_pct", "trailing_distance_pct")
+        if getattr(protection, key) >= protection.underwater_pct
+    ]
+    if policy.external_positions == "freeze" and risk.on_unprotected == "flatten":
+        found.append(
+            "policy.external_positions: 'freeze' leaves a position of another hand without a "
+            "stop, and risk.on_unprotected = 'flatten' would close all of the account for it; "
+            "set risk.on_unprotected = 'halt'"
         )
-    if config.risk.data_lost_ms < config.data.max_age_ms:
-        refuse("risk.data_lost_ms", "must not be below data.max_age_ms, from which nothing opens")
-    for key in ("reduce_pct", "liquidation_distance_pct"):
-        if getattr(config.policy, key) > 100:
-            refuse(f"policy.{key}", f"must be at most 100, is {getattr(config.policy, key)}")
-    if config.risk.order_quote_value > config.risk.max_position_quote_value:
-        refuse("risk.order_quote_value", "must not be above risk.max_position_quote_value")
-    if 0 < config.risk.max_gross_quote_value < config.risk.order_quote_value:
-        refuse("risk.max_gross_quote_value", "must be 0 or not below risk.order_quote_value")
-    if config.risk.max_drawdown_pct >= 100:
-        refuse("risk.max_drawdown_pct", "must be below 100; 0 switches it off")
+    if risk.data_lost_ms < config.data.max_age_ms:
+        found.append(
+            "risk.data_lost_ms: must not be below data.max_age_ms, from which nothing opens"
+        )
+    found += [
+        f"policy.{key}: must be at most 100, is {getattr(policy, key)}"
+        for key in ("reduce_pct", "liquidation_distance_pct")
+        if getattr(policy, key) > 100
+    ]
+    if risk.order_quote_value > risk.max_position_quote_value:
+        found.append("risk.order_quote_value: must not be above risk.max_position_quote_value")
+    if 0 < risk.max_gross_quote_value < risk.order_quote_value:
+        found.append("risk.max_gross_quote_value: must be 0 or not below risk.order_quote_value")
+    if risk.max_drawdown_pct >= 100:
+        found.append("risk.max_drawdown_pct: must be below 100; 0 switches it off")
+    return found
 
 
 _POSITIVE = (

@@ -376,6 +376,45 @@ def test_config_check_names_the_secret_and_never_shows_one(cli: Cli, bot_tree: B
     assert "hunter2" not in cli.out + cli.err
 
 
+@pytest.mark.parametrize("command", [["config", "check"], ["doctor"], ["doctor", "--json"]])
+def test_a_wrong_url_for_alerts_is_told_and_never_shown(
+    cli: Cli, bot_tree: BotTree, command: list[str]
+) -> None:
+    env = bot_tree.paths.env
+    bot_tree.write_secrets(env, WATCHKEEPER_NOTIFY_URLS="hooks.slack.com/services/sesame-open")
+    assert cli(*command) == 2
+    told = cli.out + cli.err
+    assert f"{env}: WATCHKEEPER_NOTIFY_URLS: entry 1 is no URL" in " ".join(told.split())
+    assert "sesame" not in told
+    bot_tree.write_secrets(env, WATCHKEEPER_NOTIFY_URLS="ntfy://ntfy.example.org/sesame-open")
+    assert cli("config", "check") == 0
+    assert "alerts go to ntfy-" in cli.out
+    assert "sesame" not in cli.out + cli.err
+
+
+def test_a_starting_unit_does_not_wait_for_the_library_of_alerts(
+    cli: Cli, bot_tree: BotTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bot_tree.write_secrets(bot_tree.paths.env, WATCHKEEPER_NOTIFY_URLS="no-url")
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    assert cli("config", "check", "--no-channels") == 0
+
+
+def test_config_check_names_every_mistake(cli: Cli, bot_tree: BotTree) -> None:
+    bot_tree.write_config("[risk]\nordr = 1\nerrors_limit = 0\n[health]\nport = 0\n")
+    assert cli("config", "check") == 2
+    told = [line.partition(f"{bot_tree.paths.config}: ")[2] for line in cli.err.splitlines()]
+    assert [line.partition(":")[0] for line in told] == [
+        "risk.ordr",
+        "risk.errors_limit",
+        "health.port",
+    ]
+    wrong = STRATEGY.replace("mean_", "meen_")
+    bot_tree.write_config(wrong + wrong.replace("rev", "mom").replace("BTC", "ETH"))
+    assert cli("config", "check") == 2
+    assert cli.err.count(f"{bot_tree.paths.config}: strategies[") == 2
+
+
 def test_config_check_of_a_foreign_bot(cli: Cli, bot_tree: BotTree) -> None:
     bot_tree.paths.config.unlink()
     (bot_tree.paths.etc / "foreign.toml").write_text('name = "freq"\n')

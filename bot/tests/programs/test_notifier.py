@@ -133,14 +133,15 @@ def test_without_channels_alerts_are_logged(bot_tree: BotTree) -> None:
     assert bot_tree.stop(process) == 0
 
 
-def test_a_url_that_is_none_is_a_configuration_error_without_showing_it(bot_tree: BotTree) -> None:
+@pytest.mark.parametrize("url", ["slakc://sesame-open", "hooks.slack.com/services/sesame-open"])
+def test_a_url_that_is_none_is_a_configuration_error_without_showing_it(
+    bot_tree: BotTree, url: str
+) -> None:
     bot_tree.write_config()
-    bot_tree.write_secrets(
-        bot_tree.paths.env, WATCHKEEPER_NOTIFY_URLS="json://127.0.0.1,slakc://sesame-open"
-    )
+    bot_tree.write_secrets(bot_tree.paths.env, WATCHKEEPER_NOTIFY_URLS=f"json://127.0.0.1,{url}")
     process = bot_tree.start("notifier")
     error = bot_tree.wait_state("notifier", "CONFIG_ERROR").error
-    assert error.startswith("WATCHKEEPER_NOTIFY_URLS: entry 2 ('slakc')")
+    assert error.startswith("WATCHKEEPER_NOTIFY_URLS: entry 2 is no URL")
     assert "sesame" not in error
     bot_tree.stop(process)
     assert "sesame" not in bot_tree.paths.log("blue", "notifier").read_text()

@@ -1,8 +1,9 @@
 """Check bots' settings on the controller by the schema the bot itself uses.
 
-Usage: check_settings.py BOT_SOURCE < JSON, a list of {"index", "name", "config", "checks"} where
-"config" is the text of bot.toml ("" for a foreign program) and "checks" that of checks.toml. Exits
-with 1 and one line per wrong file, which names the setting as the operator wrote it.
+Usage: check_settings.py BOT_SOURCE < JSON, a list of {"index", "name", "config", "checks",
+"notify_urls"} where "config" is the text of bot.toml ("" for a foreign program) and "checks" that of
+checks.toml. Exits with 1 and one line per mistake, which names the setting as the operator wrote it
+and shows no secret.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Any
 
 
 def problems(bots: list[dict[str, Any]], plugins: list[EntryPoint]) -> list[str]:
-    """One line for each file that the bot would refuse."""
-    from watchkeeper.config import ConfigError, load_config
+    """One line for each setting that the bot would refuse."""
+    from watchkeeper.config import NOTIFY_URLS, ConfigError, load_config
     from watchkeeper.strategy import loading
+    from watchkeeper.watch.channels import open_channels
     from watchkeeper.watch.checks import Thresholds, read_settings
 
     # The release brings these plug-ins; what this interpreter has installed says nothing.
@@ -35,6 +37,7 @@ def problems(bots: list[dict[str, Any]], plugins: list[EntryPoint]) -> list[str]
     with tempfile.TemporaryDirectory(prefix="watchkeeper-settings-") as scratch:
         path = Path(scratch, "settings.toml")
         for bot in bots:
+            where = f"bots[{bot['index']}] ({bot['name']})"
             for key, check in (("config", check_config), ("checks", check_thresholds)):
                 if not bot[key]:
                     continue
@@ -42,8 +45,13 @@ def problems(bots: list[dict[str, Any]], plugins: list[EntryPoint]) -> list[str]
                 try:
                     check(path)
                 except ConfigError as error:
-                    what = str(error).removeprefix(f"{path}: ")
-                    found.append(f"bots[{bot['index']}] ({bot['name']}): {key}.{what}")
+                    mistakes = (problem.removeprefix(f"{path}: ") for problem in error.problems)
+                    found += [f"{where}: {key}.{mistake}" for mistake in mistakes]
+            try:
+                open_channels(bot["notify_urls"])
+            except ConfigError as error:
+                places = (problem.removeprefix(f"{NOTIFY_URLS}: ") for problem in error.problems)
+                found += [f"{where}: secrets.notify_urls: {place}" for place in places]
     return found
 
 

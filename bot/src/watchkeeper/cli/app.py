@@ -217,15 +217,24 @@ def resume(
 
 @config_app.command(
     "check",
-    help="Validate bot.toml, the strategies' parameters and the secrets' files.\n\nThe error names "
-    "the setting. Secrets are looked at only where this user may read them, and never shown."
+    help="Validate bot.toml, the strategies' parameters, the secrets' files and the URLs for alerts."
+    "\n\nThe error names the setting. Secrets are looked at only where this user may read them, and never shown."
     + _EXIT
     + "0 valid, 2 something is wrong.",
 )
-def config_check(bot: Bot = None) -> None:
+def config_check(
+    bot: Bot = None,
+    channels: Annotated[
+        bool,
+        typer.Option(
+            help="Whether to look at the URLs for alerts, too. That takes most of a second, which "
+            "a starting unit does not wait for."
+        ),
+    ] = True,
+) -> None:
     from watchkeeper.cli import config as command  # noqa: PLC0415
 
-    raise SystemExit(command.main(bot))
+    raise SystemExit(command.main(bot, channels=channels))
 
 
 @app.command(

@@ -7,22 +7,20 @@ delays no other. Nobody waits for this program.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import logging
 import random
 import socket
 import time
-from typing import Any
 
 import msgspec
 
 from watchkeeper.bus.protocol import ALERTS, BusError, Message
 from watchkeeper.bus.sqlite import SqliteBus, open_bus
-from watchkeeper.config import NOTIFY_URLS, ConfigError
+from watchkeeper.config import NOTIFY_URLS
 from watchkeeper.programs.context import Context
-from watchkeeper.watch.alerts import Alert, AlertId, Severity
+from watchkeeper.watch.alerts import Alert, AlertId
+from watchkeeper.watch.channels import Channel, open_channels, separate
 from watchkeeper.watch.clock import now_ms
-from watchkeeper.watch.delivery import OUTDATED_MS, Letter, Told, compose
+from watchkeeper.watch.delivery import OUTDATED_MS, Told, compose
 from watchkeeper.watch.heartbeat import Heartbeat, State
 
 POLL_S = 0.2
@@ -41,9 +39,9 @@ async def main(context: Context) -> None:
     """
     paths = context.paths
     secrets = context.secrets(paths.env) if paths.env.exists() else {}
-    # It quotes the URLs it does not understand, and they are secrets.
-    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
-    channels = open_channels(secrets.get(NOTIFY_URLS, ""))
+    urls = secrets.get(NOTIFY_URLS, "")
+    context.log_file.hide(separate(urls))  # each by itself, too: whoever quotes one quotes no list
+    channels = open_channels(urls)
     bus = await _open(context)
     if bus is None:
         return
@@ -56,41 +54,6 @@ async def main(context: Context) -> None:
         )
     finally:
         bus.close()
-
-
-class Channel:
-    """One of the services alerts go to. Its URL holds secrets and is never shown."""
-
-    def __init__(self, url: str, number: int) -> None:
-        from apprise import Apprise  # noqa: PLC0415 - heavy, and only some bots notify
-
-        self._apprise: Any = Apprise()
-        scheme = url.partition(":")[0].lower()
-        self.name = f"{scheme}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
-        if not self._apprise.add(url):
-            raise ConfigError(
-                f"{NOTIFY_URLS}: entry {number} ({scheme!r}) is no service Apprise knows; "
-                f"see its list of services for how its URL is written"
-            )
-
-    def send(self, letter: Letter) -> bool:
-        """Deliver; blocks for as long as the service takes. False: it did not take it."""
-        kind = {Severity.PAGE: "failure", Severity.WARN: "warning", Severity.INFO: "info"}
-        return bool(
-            self._apprise.notify(
-                title=letter.title, body=letter.body, notify_type=kind[letter.severity]
-            )
-        )
-
-
-def open_channels(urls: str) -> list[Channel]:
-    """A channel for each of the URLs, which are separated by white space or commas.
-
-    Raises:
-        ConfigError: one is not understood; the message tells its place, never its text.
-    """
-    separated = urls.replace(",", " ").split()
-    return [Channel(url, number) for number, url in enumerate(dict.fromkeys(separated), 1)]
 
 
 async def _open(context: Context) -> SqliteBus | None:

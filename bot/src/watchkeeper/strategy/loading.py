@@ -16,20 +16,23 @@ def load_strategies(config: BotConfig) -> dict[str, Strategy]:
     """One instance for each ``[[strategies]]``, by name.
 
     Raises:
-        ConfigError: a plug-in is not installed or broken, or a parameter is wrong; the message
+        ConfigError: plug-ins are not installed or broken, or parameters wrong; each problem
             begins with the setting, e.g. ``strategies[0].params.lookback``.
     """
     installed = {point.name: point for point in entry_points(group=GROUP)}
-    return {
-        settings.name: _load(
-            f"strategies[{index}]",
-            settings.plugin,
-            tuple(settings.symbols),
-            settings.params,
-            installed,
-        )
-        for index, settings in enumerate(config.strategies)
-    }
+    loaded, problems = {}, []
+    for index, settings in enumerate(config.strategies):
+        where = f"strategies[{index}]"
+        symbols = tuple(settings.symbols)
+        try:
+            loaded[settings.name] = _load(
+                where, settings.plugin, symbols, settings.params, installed
+            )
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("; ".join(problems), problems=problems)
+    return loaded
 
 
 def _load(

@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from watchkeeper.config import BotConfig, ConfigError, load_config
+from watchkeeper.config import BotConfig, ConfigError, convert, load_config
 from watchkeeper.files import write_atomically
 from watchkeeper.market.freshness import assess
 from watchkeeper.paths import Paths
@@ -568,14 +568,10 @@ def read_settings(path: Path, kind: type[T]) -> T | None:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        return msgspec.convert(tomllib.loads(raw.decode()), type=kind, strict=False)
-    except msgspec.ValidationError as error:
-        message, separator, where = str(error).rpartition(" - at ")
-        setting = where.strip("`").removeprefix("$.")
-        what = f"{setting}: {message}" if separator else str(error)
-        raise ConfigError(f"{path}: {what}") from error
+        written = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    return convert(written, kind, str(path))
 
 
 def lines(verdict: Verdict) -> Iterator[str]:
