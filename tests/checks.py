@@ -21,11 +21,14 @@ _IGNORED = {
     "changed_when",
     "check_mode",
     "connection",
+    "delay",
     "delegate_to",
     "failed_when",
     "name",
     "no_log",
+    "retries",
     "run_once",
+    "until",
 }
 _KNOWN = _IGNORED | {"loop", "loop_control", "register", "vars", "when"}
 ASSERT = "ansible.builtin.assert"

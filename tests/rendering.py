@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
+from ansible.plugins.loader import init_plugin_loader, lookup_loader
 from ansible.template import Templar, generate_ansible_template_vars, trust_as_template
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -55,6 +55,7 @@ def read_yaml(path: Path) -> Any:
 @cache
 def _loader() -> DataLoader:
     init_plugin_loader()
+    lookup_loader.add_directory(str(REPOSITORY / "playbooks/lookup_plugins"))
     return DataLoader()
 
 

@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import base64
 import copy
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
+from urllib.parse import urlsplit
 
+import ccxt
 import pytest
 from ansible.template import trust_as_template
 from tests.checks import complaint, complaint_of
-from tests.rendering import FACTS, REPOSITORY, ROLES, roles, scope
+from tests.rendering import FACTS, REPOSITORY, ROLES, read_yaml, roles, scope
+
+from watchkeeper.config import VenueConfig
 
 Bots = list[dict[str, Any]]
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----\n"
 SECRET = "never-to-be-shown"
+ENVIRONMENT = "bot_environment=local"
 
 
 def good(certificate: Path) -> Bots:
@@ -341,6 +349,65 @@ def test_a_secret_whose_variable_is_not_defined(bots: Bots) -> None:
     assert "bots[1].secrets.api_key (beta) is missing, empty or points at a variable" in message
 
 
+class TestNames:
+    """Of the inventory's variables: ``playbooks/tasks/names.yml``."""
+
+    @staticmethod
+    def complaint(**variables: Any) -> str | None:
+        given = {"inventory_dir": "/srv/inventory", **FACTS, **variables}
+        return complaint_of(REPOSITORY / "playbooks/tasks/names.yml", given)
+
+    def test_known_ones_and_ones_of_your_own_pass(self) -> None:
+        for role in roles():
+            defaults = read_yaml(ROLES / role / "defaults/main.yml") or {}
+            assert self.complaint(**defaults, bots=[], my_reboot_windw="", botnet_=1) is None
+
+    def test_what_an_earlier_play_has_left_passes(self) -> None:
+        facts = read_yaml(ROLES / "bot_release/tasks/build.yml")
+        left = [name for task in facts for name in task.get("ansible.builtin.set_fact", {})]
+        assert left
+        assert self.complaint(**dict.fromkeys(left, "x"), __bot_validated="x") is None
+
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("base_reboot_windw", "base_reboot_window"),
+            ("log_rotation_sise", "log_rotation_size"),
+            ("bot_restart_on_changes", "bot_restart_on_change"),
+            ("bot_relese_keep", "bot_release_keep"),
+            ("timesync_source", "timesync_sources"),
+            ("bot_release_kep", "bot_release_keep"),
+        ],
+    )
+    def test_a_misspelt_one_is_refused_with_its_neighbour(self, name: str, meant: str) -> None:
+        message = self.complaint(**{name: SECRET})
+        assert message is not None, "it was let through"
+        assert f"{name} is no variable of a role; did you mean {meant}?" in message
+        assert SECRET not in message
+
+    def test_one_that_is_like_no_other_is_refused_too(self) -> None:
+        message = self.complaint(base_zzz=1, bot_qqq=1)
+        assert message is not None
+        assert "base_zzz is no variable of a role. bot_qqq is no variable of a role." in message
+        assert "call it my_..." in message
+
+    def test_the_run_stops_before_a_host_is_asked(self) -> None:
+        """As it is typed: the plug-in that knows the names is found from site.yml, too."""
+        ansible = Path(sys.executable).parent / "ansible-playbook"
+        run = subprocess.run(
+            [ansible, "-i", "nowhere.invalid,", "-e", "base_reboot_windw=4", "-e", ENVIRONMENT]
+            + ["site.yml"],
+            cwd=REPOSITORY,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode != 0
+        assert "did you mean base_reboot_window?" in " ".join(run.stdout.split()), run.stdout
+        assert "unreachable=0" in run.stdout
+
+
 class TestSlots:
     """A slot is not changed under a running bot: ``roles/bot/tasks/slots.yml``."""
 
@@ -462,6 +529,16 @@ def test_defaults_of_other_roles_pass(role: str) -> None:
     assert complaint(role, WHEEL) is None
 
 
+VENUES = get_args(get_type_hints(VenueConfig)["id"])
+
+
+def hosts_of(urls: Any) -> set[str]:
+    """Of ccxt's addresses, which are strings, mostly of several levels."""
+    if isinstance(urls, str):
+        return {urlsplit(urls).hostname or ""}
+    return {host for url in urls.values() for host in hosts_of(url)}
+
+
 class TestProduction:
     """What only production must keep: ``playbooks/tasks/production.yml``, and of its host
     ``production_host.yml``."""
@@ -488,6 +565,7 @@ class TestProduction:
             "# 10.0.0.1 fapi.binance.com\n",
             "10.0.0.1 binance.community.example.org\n",
             "10.0.0.1 kraken.community.example.org\n",
+            "10.0.0.1 binance.com.example.org notbinance.com mykraken.com\n",
         ],
     )
     def test_passes(self, inventory: Path, hosts: str) -> None:
@@ -500,12 +578,22 @@ class TestProduction:
             "10.0.0.1\tx.example.org fstream.binance.com dapi.binance.com # paper\n",
             "# paper\n10.0.0.1 API.Binance.com",
             "10.0.0.1 futures.kraken.com\n",
+            "10.0.0.1 kraken.com# paper",
+            "10.0.0.1 fapi.binance.com.",
         ],
     )
     def test_a_venue_led_elsewhere_is_refused(self, inventory: Path, hosts: str) -> None:
         message = self.complaint(inventory, hosts)
         assert message is not None, "it was let through"
         assert "/etc/hosts of host1 leads a venue's name elsewhere" in message
+
+    @pytest.mark.parametrize("venue", VENUES)
+    def test_every_host_of_every_venue_is_known(self, inventory: Path, venue: str) -> None:
+        """By ccxt: a venue that is added later must not be forgotten here."""
+        names = hosts_of(getattr(ccxt, venue)().describe()["urls"]["api"])
+        assert names
+        passed = [n for n in names if self.complaint(inventory, f"10.0.0.1 {n}\n") is None]
+        assert passed == []
 
     def test_a_hosts_override_is_refused(self, inventory: Path) -> None:
         override = [{"name": "10.0.0.1", "hosts": ["fapi.binance.com"]}]

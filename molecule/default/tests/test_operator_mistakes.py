@@ -1,4 +1,4 @@
-"""An operator's ten likeliest mistakes stop the run before anything changes and name the variable.
+"""An operator's likeliest mistakes stop the run before anything changes and name the variable.
 
 The whole list of what is checked, without a host: tests/roles/test_inventory_mistakes.py.
 """
@@ -14,14 +14,14 @@ import pytest
 from hosttest import scenario_directory
 from operator_run import playbook
 
-Bots = list[dict[str, Any]]
+Variables = dict[str, Any]
 
 
-def good() -> Bots:
+def good() -> Variables:
     """Two bots without a mistake."""
     certificate = str(scenario_directory() / "venue/tls/ca.pem")
     strategy = {"name": "reversion", "plugin": "mean_reversion", "symbols": ["BTC/USDT:USDT"]}
-    return [
+    bots = [
         {
             "name": name,
             "mode": "paper",
@@ -32,49 +32,54 @@ def good() -> Bots:
         }
         for name, port in (("alpha", 8700), ("beta", 8701))
     ]
+    return {"bots": bots}
 
 
-def capital_name(bots: Bots) -> None:
-    bots[0]["name"] = "Alpha-1"
+def capital_name(given: Variables) -> None:
+    given["bots"][0]["name"] = "Alpha-1"
 
 
-def name_twice(bots: Bots) -> None:
-    bots[1]["name"] = "alpha"
+def name_twice(given: Variables) -> None:
+    given["bots"][1]["name"] = "alpha"
 
 
-def setting_one_level_too_high(bots: Bots) -> None:
-    bots[1]["strategies"] = bots[1]["config"].pop("strategies")
+def setting_one_level_too_high(given: Variables) -> None:
+    given["bots"][1]["strategies"] = given["bots"][1]["config"].pop("strategies")
 
 
-def live_on_a_local_inventory(bots: Bots) -> None:
-    bots[0]["mode"] = "live"
+def live_on_a_local_inventory(given: Variables) -> None:
+    given["bots"][0]["mode"] = "live"
 
 
-def forgotten_mode(bots: Bots) -> None:
-    del bots[0]["mode"]
+def forgotten_mode(given: Variables) -> None:
+    del given["bots"][0]["mode"]
 
 
-def empty_secret(bots: Bots) -> None:
-    bots[1]["secrets"]["api_secret"] = ""
+def empty_secret(given: Variables) -> None:
+    given["bots"][1]["secrets"]["api_secret"] = ""
 
 
-def placeholder_key(bots: Bots) -> None:
-    bots[0]["secrets"]["api_key"] = "CHANGE-ME-CHANGE-ME"
+def placeholder_key(given: Variables) -> None:
+    given["bots"][0]["secrets"]["api_key"] = "CHANGE-ME-CHANGE-ME"
 
 
-def shared_key(bots: Bots) -> None:
-    bots[1]["secrets"]["api_key"] = bots[0]["secrets"]["api_key"]
+def shared_key(given: Variables) -> None:
+    given["bots"][1]["secrets"]["api_key"] = given["bots"][0]["secrets"]["api_key"]
 
 
-def shared_port(bots: Bots) -> None:
-    bots[1]["config"]["health"]["port"] = 8700
+def shared_port(given: Variables) -> None:
+    given["bots"][1]["config"]["health"]["port"] = 8700
 
 
-def misspelt_setting(bots: Bots) -> None:
-    bots[1]["config"]["risk"] = {"order_quote_valu": 100}
+def misspelt_setting(given: Variables) -> None:
+    given["bots"][1]["config"]["risk"] = {"order_quote_valu": 100}
 
 
-MISTAKES: list[tuple[Callable[[Bots], None], str]] = [
+def misspelt_variable(given: Variables) -> None:
+    given["base_reboot_windw"] = "04:30"
+
+
+MISTAKES: list[tuple[Callable[[Variables], None], str]] = [
     (capital_name, "bots[0].name is 'Alpha-1'"),
     (name_twice, "bots: the name 'alpha' is used twice"),
     (setting_one_level_too_high, "bots[1] (beta) has the unknown key 'strategies'"),
@@ -85,11 +90,12 @@ MISTAKES: list[tuple[Callable[[Bots], None], str]] = [
     (shared_key, "bots[1].secrets.api_key (beta) is the same as that of bot 'alpha'"),
     (shared_port, "bots[1].config.health.port (beta) is 8700"),
     (misspelt_setting, "order_quote_valu"),
+    (misspelt_variable, "base_reboot_windw is no variable of a role; did you mean base_reboot_win"),
 ]
 
 
-def validate(bots: Bots) -> tuple[int, str, dict[str, int]]:
-    run = playbook(f"--extra-vars={json.dumps({'bots': bots})}")
+def validate(given: Variables) -> tuple[int, str, dict[str, int]]:
+    run = playbook(f"--extra-vars={json.dumps(given)}")
     # Ansible wraps long messages; compare words.
     return run.code, " ".join(run.output.split()), run.recap
 
@@ -98,12 +104,12 @@ def validate(bots: Bots) -> tuple[int, str, dict[str, int]]:
     ("mistake", "message"), MISTAKES, ids=[mistake.__name__ for mistake, _ in MISTAKES]
 )
 def test_a_mistake_stops_the_run_before_anything_changes(
-    mistake: Callable[[Bots], None], message: str
+    mistake: Callable[[Variables], None], message: str
 ) -> None:
-    bots = good()
-    secrets = [value for bot in bots for value in bot["secrets"].values()]
-    mistake(bots)
-    code, output, recap = validate(bots)
+    given = good()
+    secrets = [value for bot in given["bots"] for value in bot["secrets"].values()]
+    mistake(given)
+    code, output, recap = validate(given)
     assert code != 0, output
     assert message in output
     assert recap["changed"] == 0
@@ -113,5 +119,5 @@ def test_a_mistake_stops_the_run_before_anything_changes(
 
 def test_bots_without_a_mistake_pass_the_same_checks() -> None:
     """Otherwise the tests above could pass for another reason than the mistake."""
-    run = playbook(f"--extra-vars={json.dumps({'bots': good()})}", name="playbooks/validate.yml")
+    run = playbook(f"--extra-vars={json.dumps(good())}", name="playbooks/validate.yml")
     assert run.code == 0, run.output
