@@ -9,10 +9,20 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
-from bot.tests.crash.points import Run, Task, record, run_all, sampled
+from bot.tests.crash.points import (
+    AT_LEAST,
+    Run,
+    Task,
+    Window,
+    record,
+    run_all,
+    sampled,
+    topped_up,
+    windows,
+)
 from bot.tests.crash.workers import end_in_good_order
 from bot.tests.crash.workflows import BY_NAME, WORKFLOWS
 
@@ -40,7 +50,8 @@ class Line(msgspec.Struct):
 
 
 class Table(msgspec.Struct):
-    """What ``--json`` prints. ``venue``: the one whose wire was spoken."""
+    """What ``--json`` prints. ``venue``: the one whose wire was spoken. ``windows``: kills in each
+    one, of the points whose trace was recorded; ``least``: of each one there must be so many."""
 
     venue: str
     workers: int
@@ -48,6 +59,8 @@ class Table(msgspec.Struct):
     seconds: float = 0.0
     real_time: int = 0  # runs that waited for their deadline in real time
     replay: list[str] = []
+    windows: dict[Window, int] = {}
+    least: int = 0
 
     def total(self, name: str) -> int:
         return sum(int(getattr(line, name)) for line in self.lines)
@@ -56,6 +69,8 @@ class Table(msgspec.Struct):
     def good(self) -> bool:
         reached = self.total("run") + self.total("out_of_reach")
         missed = self.total("out_of_reach") * 100 > OUT_OF_REACH_PCT * reached
+        if any(self.windows.get(window, 0) < self.least for window in Window):
+            return False
         # A handful is replayed on purpose: there every one counts.
         return not self.total("violations") and not (missed if reached > 100 else not reached)
 
@@ -80,19 +95,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines = {line.workflow: line for line in table.lines}
     tasks: list[Task] = [task for task in wanted if task[1]]
     whole = [w for w in workflows or WORKFLOWS if (w.name, "") in wanted or not wanted]
+    known: dict[Task, Window] = {}
     for name, run in record(whole, workers=chosen.workers).items():
         lines[name].trace = len(run.trace)
+        known |= {(name, point): window for point, window in windows(run.trace).items()}
         points = sampled(run.trace, chosen.slice) if chosen.slice else run.trace
         tasks += [(name, point) for point in points]
+    if not wanted:
+        table.least = AT_LEAST
+        tasks += topped_up(tasks, known)
     _tell(f"{sum(line.trace for line in table.lines)} points in {len(whole)} traces")
     for number, run in enumerate(run_all(tasks, workers=chosen.workers), 1):
-        _count(table, lines[run.workflow], run, detailed=(run.workflow, run.point) in wanted)
+        detailed = (run.workflow, run.point) in wanted
+        _count(table, lines[run.workflow], run, known, detailed=detailed)
         if number % 100 == 0:
             _tell(f"{number} of {len(tasks)}, {time.monotonic() - started:.0f} s")
     if not wanted and not chosen.slice:
         _tell(f"{len(UNKNOWN)} unknown orders until their deadline, in real time")
         for run in run_all(UNKNOWN, workers=len(UNKNOWN), real_time=True):
-            _count(table, lines[run.workflow], run, detailed=True)
+            _count(table, lines[run.workflow], run, known, detailed=True)
             table.real_time += 1
     table.seconds = round(time.monotonic() - started, 1)
     sys.stdout.write(msgspec.json.encode(table).decode() + "\n" if chosen.json else _page(table))
@@ -106,12 +127,16 @@ def _parsed(options: argparse.ArgumentParser, text: str) -> Task:
     return name, point
 
 
-def _count(table: Table, line: Line, run: Run, *, detailed: bool) -> None:
+def _count(
+    table: Table, line: Line, run: Run, known: Mapping[Task, Window], *, detailed: bool
+) -> None:
     line.seconds += run.seconds
     if not run.reached:
         line.out_of_reach += 1
         return
     line.run += 1
+    if (window := known.get((run.workflow, run.point))) is not None:
+        table.windows[window] = table.windows.get(window, 0) + 1
     line.late += any(note.startswith("late") for note in run.notes)
     line.deadlines += any(note.startswith("deadline") for note in run.notes)
     if run.wrong:
@@ -155,6 +180,15 @@ def _page(table: Table) -> str:
         if not table.replay
         else "Replay:\n  " + "\n  ".join(table.replay)
     )
+    hit = "".join(
+        f"{table.windows.get(window, 0):6}  {window.value}\n"
+        for window in Window
+        if table.least or window in table.windows
+    )
+    if hit:
+        text += (
+            f"\n\nkilled during{f' (at least {table.least} each)' if table.least else ''}\n{hit}"
+        )
     return (
         f"{text}\n\n{table.total('run')} points, {table.total('violations')} violations, "
         f"{table.seconds:.0f} s on the wire of {table.venue}. {verdict}\n"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,9 +12,23 @@ from typing import Any, NamedTuple
 import pytest
 from bot.tests.support.paper_venue import PaperVenue
 from bot.tests.support.witness import Event, doubled, replay
-from peers.freqtrade import Freqtrade
+from peers.environment import python_of
+from peers.freqtrade import NAME, Freqtrade
+from tests.examples import programs
+from tests.rendering import ROLES
 
 SYMBOL = "BTCUSDT"
+# The rest of a configuration that freqtrade takes.
+SETTINGS = {
+    "dry_run": True,
+    "max_open_trades": 1,
+    "stake_currency": "USDT",
+    "stake_amount": 100,
+    "exchange": {"name": "binance", "pair_whitelist": ["BTC/USDT"]},
+    "entry_pricing": {"price_side": "same"},
+    "exit_pricing": {"price_side": "same"},
+    "pairlists": [{"method": "StaticPairList"}],
+}
 
 
 class Way(NamedTuple):
@@ -117,3 +134,37 @@ def _is_empty(venue: PaperVenue) -> bool:
     """Neither position nor order, conditional ones included."""
     state = venue.admin.state()
     return not (state["positions"] or state["open_orders"] or state["open_algo_orders"])
+
+
+@pytest.mark.parametrize("shown", programs(), ids=lambda bot: str(bot["name"]))
+def test_it_accepts_what_our_readmes_show(tmp_path: Path, shown: dict[str, Any]) -> None:
+    """Command line and configuration, up to where it would ask an exchange; below ``tmp_path``."""
+    state, home = tmp_path / "state", tmp_path / "freqtrade"
+    for folder in (state, home / "strategies"):
+        folder.mkdir(parents=True)
+    api = re.search(r'`"api_server": (\{.*?\})`', (ROLES / "bot/README.md").read_text())
+    assert api is not None
+    (home / "config.json").write_text(json.dumps(SETTINGS | {"api_server": json.loads(api[1])}))
+    words = [
+        word.replace(f"/var/lib/watchkeeper/{shown['name']}", str(state)).replace(
+            "/opt/freqtrade", str(home)
+        )
+        for word in shown["program"]["command"][1:]
+    ]
+    script = (
+        "import sys\n"
+        "from freqtrade.commands import Arguments\n"
+        "from freqtrade.configuration.config_setup import setup_utils_configuration\n"
+        "from freqtrade.enums import RunMode\n"
+        "settings = setup_utils_configuration(Arguments(sys.argv[1:]).get_parsed_arg(),"
+        " RunMode.DRY_RUN)\n"
+        "print(settings['user_data_dir'], settings['api_server']['enabled'])\n"
+    )
+    done = subprocess.run(
+        [python_of(NAME), "-c", script, *words],
+        cwd=state,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == [f"{state} True"], done.stderr

@@ -8,9 +8,11 @@ them, and whoever reaches it dies there.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from enum import StrEnum
 
 import msgspec
 from bot.tests.crash.stage import DEADLINE_MS, PromiseBroken, Stage, World, begin, quiet
@@ -200,3 +202,57 @@ def sampled(trace: Sequence[str], count: int) -> list[str]:
     step = max(1, -(-len(others) // max(1, count - len(important))))
     chosen = {*important, *others[step // 2 :: step]}
     return [p for p in trace if p in chosen]
+
+
+# -- what was going on at a point -----------------------------------------------------------------
+
+
+class Window(StrEnum):
+    """What a kill interrupts that matters most."""
+
+    LOST = "an entry that is then never executed"
+    LATE = "an entry that arrives after its sender's death"
+    UNANSWERED = "an entry that was executed and not answered"
+    BARE = "a position between its entry's answer and its stop"
+    REPLACED = "a stop's replacement"
+    OTHER = "anything else"
+
+
+AT_LEAST = 5  # kills in each of them, whatever part of all points is run
+
+_OF_ITSELF = {
+    "POST-order-E/before": Window.LOST,
+    "POST-order-E/late": Window.LATE,
+    "POST-order-E/sent": Window.UNANSWERED,
+}
+
+
+def windows(trace: Sequence[str]) -> dict[str, Window]:
+    """The window of each point of a trace: by its own name, or by what was reached before it."""
+    found, now = {}, Window.OTHER
+    replacing = [point.startswith("DELETE-algoOrder-S/sent") for point in trace]
+    for number, point in enumerate(trace):
+        what = point.rpartition("/")[0]
+        if what == "POST-order-E/answered":
+            now = Window.BARE
+        elif what == "POST-algoOrder-S/before" and any(replacing[number:]):
+            now = Window.REPLACED
+        elif what == ("DELETE" if now is Window.REPLACED else "POST") + "-algoOrder-S/sent":
+            # From here on the new stop rests, and the old one is gone.
+            found[point], now = now, Window.OTHER
+            continue
+        found[point] = _OF_ITSELF.get(what, now)
+    return found
+
+
+def topped_up(tasks: Sequence[Task], known: Mapping[Task, Window]) -> list[Task]:
+    """What more to run, so that each window is hit :data:`AT_LEAST` times.
+
+    Its points again: what runs beside them is another time at another place.
+    """
+    more: list[Task] = []
+    for window in Window:
+        there = [task for task in tasks if known.get(task) is window]
+        if there and window is not Window.OTHER:
+            more += itertools.islice(itertools.cycle(there), max(0, AT_LEAST - len(there)))
+    return more

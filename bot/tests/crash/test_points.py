@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bot.tests.crash.points import run_point, sampled
+from bench.crash import Line, Table, _count, _page
+from bot.tests.crash.points import AT_LEAST, Run, Window, run_point, sampled, topped_up, windows
 from bot.tests.crash.stage import World, begin
 from bot.tests.crash.workflows import BY_NAME, WORKFLOWS
 
@@ -86,6 +88,60 @@ def test_a_slice_holds_every_boundary_of_an_order() -> None:
     found = sampled(trace, 12)
     assert [p for p in found if p.startswith("POST")] == trace[50:52]
     assert 8 <= len(found) <= 14
+
+
+STAGES = ("before", "late", "sent", "answered")
+ENTRY = [f"POST-order-E/{stage}/1" for stage in STAGES]
+STOP = [f"POST-algoOrder-S/{stage}/1" for stage in STAGES]
+OLD_STOP = [f"DELETE-algoOrder-S/{stage}/1" for stage in STAGES]
+
+
+def test_each_window_of_an_entry() -> None:
+    """By the proxy's boundaries; the journal's steps belong to what is going on."""
+    trace = ["journal.db-wal/sync/1", *ENTRY, "ORDER_TRADE_UPDATE/told/1", "journal.db-wal/sync/2"]
+    assert list(windows([*trace, *STOP, "journal.db-wal/sync/3"]).values()) == [
+        Window.OTHER,
+        *(Window.LOST, Window.LATE, Window.UNANSWERED, Window.BARE),
+        *(Window.BARE, Window.BARE),
+        *(Window.BARE, Window.BARE, Window.BARE, Window.OTHER),
+        Window.OTHER,
+    ]
+
+
+def test_a_replacement_lasts_until_the_old_stop_is_gone() -> None:
+    trace = ["a/1", *STOP, "ALGO_UPDATE/told/1", *OLD_STOP, "a/2"]
+    found = list(windows(trace).values())
+    assert found == [Window.OTHER, *[Window.REPLACED] * 8, Window.OTHER, Window.OTHER]
+    assert set(windows([*STOP, "a/1"]).values()) == {Window.OTHER}, "nothing is replaced"
+    assert set(windows([*OLD_STOP, "a/1"]).values()) == {Window.OTHER}, (
+        "it only goes, after an exit"
+    )
+
+
+def test_a_slice_hits_each_window_often_enough() -> None:
+    traces = {"entry": [*ENTRY, *STOP], "partial": [*ENTRY, "a/1", *STOP]}
+    known = {(name, p): w for name, trace in traces.items() for p, w in windows(trace).items()}
+    tasks = [(name, point) for name, trace in traces.items() for point in trace]
+    more = topped_up(tasks, known)
+    assert more[:3] == [("entry", ENTRY[0]), ("partial", ENTRY[0]), ("entry", ENTRY[0])]
+    hit = Counter(known[task] for task in [*tasks, *more])
+    assert {hit[w] for w in (Window.LOST, Window.LATE, Window.UNANSWERED)} == {AT_LEAST}
+    assert hit[Window.BARE] == 9, "there were enough"
+    assert topped_up([*tasks, *more], known) == []
+
+
+def test_the_table_tells_which_windows_were_hit_and_is_bad_without() -> None:
+    table = Table(venue="v", workers=1, lines=[Line("entry", "")], least=1)
+    known = {("entry", p): w for p, w in windows([*ENTRY, *STOP, *OLD_STOP]).items()}
+    for point in [*ENTRY, STOP[0]]:
+        assert not table.good
+        _count(table, table.lines[0], Run(workflow="entry", point=point), known, detailed=False)
+    assert not table.good, "nothing else was killed"
+    _count(table, table.lines[0], Run(workflow="entry", point=OLD_STOP[3]), known, detailed=False)
+    unreached = Run(workflow="entry", point=ENTRY[0], reached=False)
+    _count(table, table.lines[0], unreached, known, detailed=False)
+    assert table.good
+    assert "killed during (at least 1 each)\n     1  an entry that is then never" in _page(table)
 
 
 def test_every_workflow_has_a_name_of_its_own() -> None:
