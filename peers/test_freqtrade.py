@@ -154,10 +154,8 @@ def test_it_accepts_what_our_readmes_show(tmp_path: Path, shown: dict[str, Any])
     script = (
         "import sys\n"
         "from freqtrade.commands import Arguments\n"
-        "from freqtrade.configuration.config_setup import setup_utils_configuration\n"
-        "from freqtrade.enums import RunMode\n"
-        "settings = setup_utils_configuration(Arguments(sys.argv[1:]).get_parsed_arg(),"
-        " RunMode.DRY_RUN)\n"
+        "from freqtrade.configuration import Configuration\n"
+        "settings = Configuration(Arguments(sys.argv[1:]).get_parsed_arg(), None).get_config()\n"
         "print(settings['user_data_dir'], settings['api_server']['enabled'])\n"
     )
     done = subprocess.run(

@@ -155,8 +155,19 @@ def test_errors_name_the_setting(tmp_path: Path, text: str | bytes, error: str) 
     [
         # what has another shape
         (
-            'mode = "papr"\nnonsense = 1\n[risk]\norder_quote_valu = 5\nerrors_limit = 0\n'
-            '[[strategies]]\nname = "a"\nplugin = "p"\nsymbols = [[], 1]\n[[strategies]]\nx = 1\n',
+            """
+            mode = "papr"
+            nonsense = 1
+            [risk]
+            order_quote_valu = 5
+            errors_limit = 0
+            [[strategies]]
+            name = "a"
+            plugin = "p"
+            symbols = [[], 1]
+            [[strategies]]
+            x = 1
+            """,
             [
                 "nonsense",
                 "name",
@@ -193,7 +204,7 @@ def test_every_mistake_is_told_at_once(tmp_path: Path, text: str, settings: list
 
 
 def test_a_misspelt_setting_is_told_with_its_neighbour(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="risk.order_quote_valu: .* order_quote_value"):
+    with pytest.raises(ConfigError, match=r"risk\.order_quote_valu: .* order_quote_value"):
         load(tmp_path, BASE + "[risk]\norder_quote_valu = 1\n")
 
 

@@ -27,7 +27,6 @@ Bots = list[dict[str, Any]]
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----\n"
 SECRET = "never-to-be-shown"
-ENVIRONMENT = "bot_environment=local"
 
 
 def good(certificate: Path) -> Bots:
@@ -394,9 +393,9 @@ class TestNames:
     def test_the_run_stops_before_a_host_is_asked(self) -> None:
         """As it is typed: the plug-in that knows the names is found from site.yml, too."""
         ansible = Path(sys.executable).parent / "ansible-playbook"
+        mistake = ["-e", "base_reboot_windw=4", "-e", "bot_environment=local"]
         run = subprocess.run(
-            [ansible, "-i", "nowhere.invalid,", "-e", "base_reboot_windw=4", "-e", ENVIRONMENT]
-            + ["site.yml"],
+            [ansible, "-i", "nowhere.invalid,", *mistake, "site.yml"],
             cwd=REPOSITORY,
             env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
             capture_output=True,

@@ -1,9 +1,9 @@
 """Check bots' settings on the controller by the schema the bot itself uses.
 
 Usage: check_settings.py BOT_SOURCE < JSON, a list of {"index", "name", "config", "checks",
-"notify_urls"} where "config" is the text of bot.toml ("" for a foreign program) and "checks" that of
-checks.toml. Exits with 1 and one line per mistake, which names the setting as the operator wrote it
-and shows no secret.
+"notify_urls"} where "config" is the text of bot.toml ("" for a foreign program) and "checks" that
+of checks.toml. Exits with 1 and one line per mistake, which names the setting as the operator wrote
+it and shows no secret.
 """
 
 from __future__ import annotations

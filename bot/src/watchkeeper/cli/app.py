@@ -217,10 +217,9 @@ def resume(
 
 @config_app.command(
     "check",
-    help="Validate bot.toml, the strategies' parameters, the secrets' files and the URLs for alerts."
-    "\n\nThe error names the setting. Secrets are looked at only where this user may read them, and never shown."
-    + _EXIT
-    + "0 valid, 2 something is wrong.",
+    help="Validate bot.toml, the strategies' parameters, the secrets' files and the URLs for "
+    "alerts.\n\nThe error names the setting. Secrets are looked at only where this user may read "
+    "them, and never shown." + _EXIT + "0 valid, 2 something is wrong.",
 )
 def config_check(
     bot: Bot = None,

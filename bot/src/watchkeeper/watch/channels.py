@@ -10,7 +10,7 @@ import hashlib
 import logging
 from typing import Any
 
-from watchkeeper.config import NOTIFY_URLS, ConfigError, several
+from watchkeeper.config import NOTIFY_URLS, several
 from watchkeeper.watch.alerts import Severity
 from watchkeeper.watch.delivery import Letter
 
