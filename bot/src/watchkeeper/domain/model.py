@@ -143,6 +143,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     def remaining(self) -> Decimal:
         return self.quantity - self.filled
 
+    @property
+    def shortfall(self) -> str:
+        """How it ended with a part of it left; ``""`` while it lives, or where it did not."""
+        if not self.state.is_terminal or self.remaining <= ZERO:
+            return ""
+        filled = f"{self.state.value}, {self.filled} of {self.quantity} filled"
+        return f"{filled}: {self.reject_reason}" if self.reject_reason else filled
+
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
     """One execution. ``trade_id`` is unique per symbol at the venue."""
@@ -191,12 +199,14 @@ class Standing(msgspec.Struct, frozen=True):
     """A state that lasts: since when (venue time) a row has held for a symbol, and why.
 
     Deadlines of policies count from it. The journal keeps it: a restart begins none anew.
+    ``quantity``, of a refused exit (O4): what is to be left and no other row asks for again.
     """
 
     row: str
     symbol: str
     since_ms: int
     why: str = ""
+    quantity: Decimal = ZERO
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,6 +49,7 @@ from watchkeeper.journal.store import Journal, encode
 from watchkeeper.lease.host_lock import HostLock
 from watchkeeper.lease.lease import Lease
 from watchkeeper.lease.pause import LeaseLost, Paused, PauseWatch
+from watchkeeper.reconcile.belief import needed_since_ms
 from watchkeeper.reconcile.protection import (
     desired_stop,
     protected,
@@ -84,6 +85,7 @@ ENDS_S = 10.0  # everything, after the lease was lost
 DROPPED_S = 10.0  # two stops of a symbol that end unfilled within it are answered by passes only
 TRAIL_POLL_S = 0.25
 LEASE_POLL_S = 0.2  # a fraction of lease.pause_max_ms
+TIDY_S, TIDY_ROWS = 60.0, 200  # old rows leave the journal few at a time: milliseconds
 CLOCK_POLL_S = 5.0  # against the venue's clock; sooner when a tick seems to come from the future
 CLOCK_PAUSE_S = 1.0
 CLOCK_ANSWER_S = 1.0
@@ -160,6 +162,7 @@ class Executor:
             alarm,
             fence=self._fence,
             sent=self._count_sent,
+            failed=self._count_error,
             key_refused=self._key_refused,
             underwater_pct=config.protection.underwater_pct,
         )
@@ -255,6 +258,7 @@ class Executor:
                     self._watch_lease(),
                     self._watch_clock(),
                     self._watch_journal(),
+                    self._tidy(),
                 ):
                     group.create_task(work)
         except BaseExceptionGroup as failed:
@@ -356,7 +360,7 @@ class Executor:
     def _work_failed(self, error: BaseException) -> None:
         if isinstance(error, LeaseLost):
             return  # told once, by _watch_lease
-        self.status.order_errors += 1
+        self._count_error()
         self._log.error("work_failed", exc_info=error)
         if isinstance(error, apsw.Error) and not self._journal_failed.done():
             self._journal_failed.set_result(error)
@@ -365,6 +369,13 @@ class Executor:
     async def _watch_journal(self) -> None:
         """Work that goes on beside these tasks must end them when the journal fails it."""
         raise await self._journal_failed
+
+    async def _tidy(self) -> None:
+        """Keep the journal from growing for ever, and out of the way of everything else."""
+        while True:
+            await asyncio.sleep(TIDY_S)
+            if self.status.reconciled and not self._work.under_way:
+                self._journal.prune(needed_since_ms(self._journal, self._venue.now_ms()), TIDY_ROWS)
 
     # News of orders
 
@@ -421,6 +432,10 @@ class Executor:
         self._log.info(
             "order", client_id=merged.client_id, state=merged.state, filled=str(merged.filled)
         )
+        ended = merged.state.is_terminal and not known.state.is_terminal
+        if ended and merged.kind is OrderKind.EXIT:
+            self._stops.settle(merged, insist=bool(merged.intent_id))
+            self.reconciler.request(urgent=True)
         filled = merged.filled > known.filled
         if filled and self._journal.position(merged.symbol) is None:
             self.reconciler.request(urgent=True)  # flat is what the venue says is flat
@@ -757,7 +772,7 @@ class Executor:
             # Of what was sent once, something is there already.
             self._entry_unknown(order, error)
             return
-        self.status.order_errors += 1
+        self._count_error()
         state = OrderState.EXPIRED if isinstance(error, NotSent) else OrderState.REJECTED
         self._book(
             msgspec.structs.replace(
@@ -784,7 +799,7 @@ class Executor:
 
     def _entry_unknown(self, order: Order, error: VenueError) -> None:
         """Neither sent again nor taken for rejected (O2, O3)."""
-        self.status.order_errors += 1
+        self._count_error()
         self._log.warning("entry_unknown", client_id=order.client_id, error=str(error))
         # The reason stays with the order: what is waited for after an error is O3.
         unknown = msgspec.structs.replace(order, state=OrderState.UNKNOWN, reject_reason=str(error))
@@ -809,7 +824,7 @@ class Executor:
                     )
                 )
                 return
-            await self._stops.close(position, why, client_id=order.client_id)
+            await self._stops.close(position, why, client_id=order.client_id, insist=True)
             self.reconciler.request(urgent=True)  # is it flat? Then its stop goes (S16)
 
     # Trailing stops
@@ -840,6 +855,8 @@ class Executor:
             closing = any(
                 o.symbol == symbol and o.kind is OrderKind.EXIT for o in self._journal.orders()
             )
+            # A close that was refused goes on at the pace of passes, not at that of prices.
+            closing |= any((s.row, s.symbol) == ("O4", symbol) for s in self._journal.standing())
             if position is not None and not closing and await self._stops.watch(position, price):
                 self.reconciler.request(urgent=True)
 
@@ -881,6 +898,9 @@ class Executor:
 
     def _count_sent(self) -> None:
         self.status.orders_sent += 1
+
+    def _count_error(self) -> None:
+        self.status.order_errors += 1
 
     def progress(self) -> dict[str, object]:
         """For the heartbeat."""
