@@ -895,6 +895,18 @@ ROWS = [
         notes=("P10",),
     ),
     Row("P12 hedge mode", belief(), snapshot(hedged=True), [], blocks=("P12",)),
+    Row(
+        "P12 two positions of a symbol are no answer: belief and stop stay",
+        belief(held(2), STOP),
+        snapshot(
+            msgspec.structs.replace(there(2), hedged=True),
+            msgspec.structs.replace(there(-1), hedged=True),
+            STOP,
+            hedged=True,
+        ),
+        [],
+        blocks=("P6", "P12"),
+    ),
     Row("P12 not known", belief(), snapshot(hedged=None), []),
     Row(
         "P13 another bot's stop beside ours",

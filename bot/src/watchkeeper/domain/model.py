@@ -115,6 +115,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     triggered it is the id of the regular order it became, under which its fills are booked.
     ``cancel_ms`` is when a cancel was last sent whose outcome is not known (O14), venue time; 0 if
     there is none. ``forced``: the venue itself made it, to liquidate or deleverage (P15).
+    ``hedged``: of an account in hedge mode, for the position on the side opposite to its own.
     """
 
     client_id: str
@@ -138,6 +139,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     reject_reason: str = ""
     cancel_ms: int = 0
     forced: bool = False
+    hedged: bool = False
 
     @property
     def remaining(self) -> Decimal:
@@ -184,6 +186,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     entry_ms: int = 0
     intent_id: str = ""
     external: bool = False  # adopted without an intent of ours (P2)
+    hedged: bool = False  # one of two that the symbol may have: the account is in hedge mode
 
     @property
     def loss_pct(self) -> Decimal | None:

@@ -34,7 +34,7 @@ from watchkeeper.reconcile.model import (
     RaiseAlert,
     SavePosition,
 )
-from watchkeeper.venue.protocol import Missing, Snapshot
+from watchkeeper.venue.protocol import Missing, Snapshot, one_way
 
 # Protection goes out before anything else does. Belief comes before it because it only costs one
 # commit, and the stop's own intent must be durable after the position it protects.
@@ -69,6 +69,7 @@ class Draft:
     ) -> None:
         self._without = frozenset(without)
         self.belief = belief
+        snapshot = _one_way(snapshot)
         self.snapshot = snapshot if self.heeds("P6") else _emptied(snapshot)
         self.now_ms = now_ms
         self.policy = policy
@@ -255,6 +256,13 @@ def _unread(belief: Belief, snapshot: Snapshot) -> set[str]:
     """Symbols believed in, whose orders and stops were not asked for."""
     believed = {*belief.positions, *(order.symbol for order in belief.orders)}
     return set() if snapshot.symbols is None else believed - snapshot.symbols
+
+
+def _one_way(snapshot: Snapshot) -> Snapshot:
+    """Belief is keyed by symbol: two positions of one are not understood here (P12)."""
+    if isinstance(snapshot.positions, Missing):
+        return snapshot
+    return msgspec.structs.replace(snapshot, positions=one_way(snapshot.positions))
 
 
 def _emptied(snapshot: Snapshot) -> Snapshot:

@@ -32,6 +32,7 @@ from watchkeeper.venue.protocol import (
     StreamReset,
     VenueError,
     VenueEvent,
+    one_way,
 )
 from watchkeeper.venue.session import Broken, Connected
 from watchkeeper.venue.streams import LatestTicks, messages
@@ -191,6 +192,8 @@ class BinanceUsdm(Adapter):
             or_missing(self._positions(protective)),
             or_missing(self._trades(fill_symbols, fills_since_ms, protective)),
         )
+        if not isinstance(held, Missing):
+            held = one_way(held)
         if isinstance(held, Missing):
             return Exposure(taken_ms=taken_ms, positions=held, stops=held, fills=traded)
         scope = self._scope([p.symbol for p in held])
