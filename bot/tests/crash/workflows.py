@@ -82,7 +82,7 @@ def _older_schema(stage: Stage) -> None:
     """A journal as a release before these indexes left it."""
     _gone(stage)
     journal = apsw.Connection(str(stage.bot.paths.journal))
-    journal.execute("DROP INDEX orders_ended; DROP INDEX fills_by_time")
+    journal.execute("DROP INDEX orders_by_time; DROP INDEX fills_by_time")
     journal.close()
 
 

@@ -172,7 +172,9 @@ class Scene:
             assert parts is not None
             assert parts.kind is OrderKind.KILL
         placed = [e for e in self.events() if e["kind"] == "order" and e["client_id"][:3] == "wkK"]
-        assert {e["order"]["reduceOnly"] for e in placed} <= {True}
+        # In hedge mode an order's side says so, and the venue takes no such flag.
+        of_a_side = [e for e in placed if e["order"].get("positionSide", "BOTH") == "BOTH"]
+        assert {e["order"]["reduceOnly"] for e in of_a_side} <= {True}
 
     def assert_never_bare(self, symbols: Sequence[str], *, after: int) -> None:
         """No position that had a stop was without one from event ``after`` on."""
@@ -217,6 +219,32 @@ def test_flat_is_proven_a_receive_window_after_the_last_possible_send(scene: Sce
     last_send = max(e["ts_ms"] for e in requests(events, "POST", ORDER_PATH))
     last_reading = max(e["ts_ms"] for e in requests(events, "GET", "/fapi/v1/openAlgoOrders"))
     assert last_reading - last_send >= RECV_WINDOW_MS
+
+
+def test_an_account_in_hedge_mode(scene: Scene) -> None:
+    """Both sides of a symbol, a stop of each, and an order that would open one more."""
+    hand = scene.admin.hand_order
+    scene.admin.hand_mode(hedge=True, alias=scene.alias)
+    last = Decimal(scene.admin.market("SOLUSDT")["last"])
+    for side, opens, closes, factor in (
+        ("LONG", "BUY", "SELL", Decimal("0.9")),
+        ("SHORT", "SELL", "BUY", Decimal("1.1")),
+    ):
+        of = {"alias": scene.alias, "position_side": side}
+        hand("SOLUSDT", opens, "2" if side == "LONG" else "3", **of)
+        stop = str((last * factor).quantize(Decimal("0.01")))
+        hand("SOLUSDT", closes, "1", type="STOP_MARKET", stop_price=stop, **of)
+        price = str((last * (2 - factor)).quantize(Decimal("0.01")))
+        hand("SOLUSDT", closes, "1", type="LIMIT", price=price, **of)
+    below = str((last * Decimal("0.97")).quantize(Decimal("0.01")))
+    more = {"alias": scene.alias, "position_side": "LONG"}
+    hand("SOLUSDT", "BUY", "1", type="LIMIT", price=below, **more)
+    receipt = scene.assert_flat(scene.kill())
+    assert receipt["closed"] == ["SOL/USDT:USDT buy", "SOL/USDT:USDT sell"]
+    assert (receipt["orders_cancelled"], receipt["stops_cancelled"]) == (3, 2)
+    sent = requests(scene.events(), "POST", ORDER_PATH)
+    told = {(e["params"]["positionSide"], e["params"]["side"]) for e in sent}
+    assert told == {("LONG", "SELL"), ("SHORT", "BUY")}
 
 
 def test_an_account_that_is_flat_already(scene: Scene) -> None:

@@ -764,3 +764,21 @@ async def test_who_ends_in_time_is_left_alone(desk: Desk, monkeypatch: pytest.Mo
     await desk.executor.drain(1)
     await asyncio.sleep(0.1)
     assert desk.halts == []
+
+
+async def test_old_rows_leave_the_journal_while_nothing_else_happens(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TIDY_S", 0.01)
+    month_ms = 30 * 24 * 3_600_000
+    old = order("wkE-alpha-1-1", OrderState.FILLED, filled=2, created_ms=NOW_MS - month_ms - 1)
+    recent = order("wkE-alpha-1-2", OrderState.FILLED, filled=2, intent_id="i-2")
+    desk.journal.record_order(old)
+    desk.journal.record_order(recent)
+    tidying = asyncio.create_task(desk.executor._tidy())
+    await asyncio.sleep(0.05)
+    assert desk.journal.order(old.client_id) == old  # nobody has reconciled yet
+    await desk.start()
+    await eventually_async(lambda: desk.journal.order(old.client_id) is None)
+    assert desk.journal.order(recent.client_id) is not None
+    tidying.cancel()

@@ -10,7 +10,7 @@ from bot.tests.execution.rig import BTC, ORDER_PATH, PRICE
 from bot.tests.matrix.case import AGO_MS, OUTSIDE_EPOCH, QUANTITY, STOP, Case
 from bot.tests.matrix.conftest import Cases
 
-from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Side
+from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Side, Standing
 from watchkeeper.watch.latch import halt
 
 row = pytest.mark.row
@@ -18,6 +18,7 @@ OPEN_ORDERS, ALGO_ORDERS = "/fapi/v1/openOrders", "/fapi/v1/openAlgoOrders"
 TRADES = "/fapi/v1/userTrades"
 BELOW = Decimal(40_000)  # where a bid rests
 NO_SUCH_ORDER = {"code": -2013, "msg": "Order does not exist."}
+REFUSED = {"code": -4131, "msg": "The counterparty's best price is out of the band."}
 FOREIGN = "web_0123456789abcdef"
 
 
@@ -85,6 +86,38 @@ def test_an_entry_that_the_venue_rejected_is_over(case: Case) -> None:
     case.wait_calm()
     assert known(case, entry).state is OrderState.REJECTED
     assert case.calls() == []
+
+
+@row("O4")
+def test_an_exit_that_the_venue_refuses_is_told_counted_and_tried_until_it_is_out(
+    case: Case,
+) -> None:
+    case.held()
+    case.executor()
+    refusing = case.answer(ORDER_PATH, 400, REFUSED, method="POST")
+    case.intend("sell", action="exit", quantity=None)
+    case.wait_alert("O4", "order-rejected")
+    case.until(lambda: len(case.sent(OrderKind.EXIT)) >= 3, what="it is tried again")
+    assert {line["severity"] for line in case.logged("alert")} == {"page"}
+    case.wait_beat(lambda beat: beat.progress["order_errors"] >= 3)
+    case.wait_blocked("O4")
+    assert case.now().protected
+    case.admin.clear_faults(refusing)
+    case.wait_flat()
+    tried = len(case.sent(OrderKind.EXIT))
+    case.wait_entries()
+    assert len(case.sent(OrderKind.EXIT)) == tried
+
+
+@row("O4")
+def test_an_exit_that_was_refused_is_not_wanted_of_the_next_position(case: Case) -> None:
+    case.held(entry_ms=case.begun_ms - 60_000)
+    case.believe(Standing("O4", BTC, case.begun_ms - 61_000, "no", QUANTITY))
+    case.executor()
+    assert case.sent(OrderKind.EXIT) == []
+    case.believe(Standing("O4", BTC, case.begun_ms, "no", QUANTITY))
+    case.command("reconcile")
+    case.wait_flat()
 
 
 @row("O5")

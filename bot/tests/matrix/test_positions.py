@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from bot.tests.execution.rig import BTC, ORDER_PATH, PRICE
+from bot.tests.execution.rig import ALGO_PATH, BTC, ORDER_PATH, PRICE
 from bot.tests.matrix.case import QUANTITY, STOP, Case
 from bot.tests.matrix.conftest import Cases
 from bot.tests.support.paper_venue import PaperVenue
@@ -246,6 +246,22 @@ def test_near_liquidation_it_is_reduced_first_and_then_protected(case: Case) -> 
     case.wait_protected("0.02", stop=STOP)
     assert case.calls()[0]["path"] == ORDER_PATH
     assert Decimal(case.calls()[0]["params"]["quantity"]) == Decimal("0.02")
+
+
+@row("P17")
+def test_a_close_without_an_answer_keeps_no_other_position_from_its_stop(case: Case) -> None:
+    case.alter(RISK, liquidationPrice=str(PRICE * Decimal("0.985")))
+    case.bare("0.04")
+    case.hand("BUY", "0.5", symbol="ETHUSDT")
+    case.hold("delay", "POST", ORDER_PATH, "wkX-", delay_s=5, times=None)
+    case.run()
+    stop = case.admin.wait_for(
+        lambda e: e.get("path") == ALGO_PATH and e.get("params", {}).get("symbol") == "ETHUSDT"
+    )
+    close = case.admin.wait_for(
+        lambda e: e.get("path") == ORDER_PATH and str(e.get("client_id")).startswith("wkX-")
+    )
+    assert abs(stop["ts_ms"] - close["ts_ms"]) < 1500
 
 
 @row("P18")

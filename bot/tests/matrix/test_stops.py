@@ -10,13 +10,12 @@ import pytest
 from bot.tests.execution.rig import ALGO_PATH, BTC, ORDER_PATH, PRICE
 from bot.tests.matrix.case import QUANTITY, STOP, Case
 from bot.tests.matrix.conftest import Cases
-from bot.tests.matrix.test_orders import ALGO_ORDERS, NO_SUCH_ORDER, known
+from bot.tests.matrix.test_orders import ALGO_ORDERS, NO_SUCH_ORDER, REFUSED, known
 
 from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Standing
 
 row = pytest.mark.row
 TRAILING = '[protection]\ntrailing_distance_pct = "2"\ntrailing_step_pct = "0.5"\n'
-REFUSED = {"code": -4131, "msg": "The counterparty's best price is out of the band."}
 
 
 def fired(case: Case, stop: Order, **of_order: Any) -> None:
@@ -84,6 +83,20 @@ def test_a_stop_that_fired_and_did_not_fill_in_time_is_left_at_market(case: Case
     assert case.sent(OrderKind.EXIT)[0]["params"]["reduceOnly"] == "true"
     assert case.sent(OrderKind.STOP) == []
     case.admin.clear_faults()
+    case.until(lambda: case.now().position == 0, what="flat")
+
+
+@row("S5")
+@row("O4")
+def test_and_where_that_is_refused_it_is_told_and_tried_again(case: Case) -> None:
+    stop = case.held()
+    fired(case, stop)
+    refusing = case.answer(ORDER_PATH, 400, REFUSED, method="POST")
+    case.run()
+    case.wait_alert("O4", "order-rejected")
+    case.until(lambda: len(case.sent(OrderKind.EXIT)) >= 3, what="it is tried again")
+    assert case.now().position == QUANTITY
+    case.admin.clear_faults(refusing)
     case.until(lambda: case.now().position == 0, what="flat")
 
 

@@ -28,7 +28,7 @@ from watchkeeper.domain.client_id import decode
 from watchkeeper.domain.model import Intent, Order, OrderKind, Side
 from watchkeeper.execution.executor import CONSUMER
 from watchkeeper.journal.reader import read_journal
-from watchkeeper.journal.recover import open_journal, prove_writable
+from watchkeeper.journal.recover import check_journal, open_journal, prove_writable
 from watchkeeper.journal.sqlite import DatabaseError
 from watchkeeper.journal.store import Journal
 from watchkeeper.lease import standby
@@ -153,10 +153,10 @@ class Disk:
         self.full = True
         self._opened[-1]._db.execute("PRAGMA query_only=1")
 
-    def _open(self, path: Path, *, bot: str, alarm: Alarm, check: bool) -> Journal:
+    def _open(self, path: Path, *, bot: str, alarm: Alarm, damage: apsw.Error | None) -> Journal:
         if self.locked:
             raise DatabaseError(f"{path}: database is locked")
-        journal = open_journal(path, bot=bot, alarm=alarm, check=check)
+        journal = open_journal(path, bot=bot, alarm=alarm, damage=damage)
         self._opened.append(journal)
         if self.full:
             journal._db.execute("PRAGMA query_only=1")
@@ -293,18 +293,34 @@ def fill_and_damage(path: Path) -> None:
     path.write_bytes(content)
 
 
-async def test_a_spare_protects_first_and_then_looks_for_damage(program: Program) -> None:
-    """Reading a large journal takes longer than everything else it does when it takes over."""
-    holder = HostLock(program.paths.locks, "binanceusdm", ACCOUNT)
-    assert holder.try_acquire()
-    task = program.start()
-    await program.until(lambda: program.state == "SPARE")
+@pytest.mark.parametrize("spare", [True, False], ids=["a spare", "alone"])
+async def test_positions_are_protected_first_and_then_damage_is_looked_for(
+    program: Program, monkeypatch: pytest.MonkeyPatch, spare: bool
+) -> None:
+    """Reading a large journal takes longer than everything else that a start does."""
+    bare: list[bool] = []
+
+    def check(path: Path, *, bot: str) -> None:
+        bare.append(not program.venue.stops(BTC))
+        check_journal(path, bot=bot)
+
+    monkeypatch.setattr(module, "check_journal", check)
+    if spare:
+        holder = HostLock(program.paths.locks, "binanceusdm", ACCOUNT)
+        assert holder.try_acquire()
+        program.start()
+        await program.until(lambda: program.state == "SPARE")
     fill_and_damage(program.paths.journal)
     program.venue.amounts[BTC] = Decimal(2)
-    holder.release()
-    await eventually_async(lambda: program.venue.stops(BTC))
-    with pytest.raises(apsw.CorruptError):  # and the next one sets it aside (A8)
-        await task
+    if spare:
+        holder.release()
+    else:
+        program.start()
+    await program.until(lambda: list(program.paths.state.glob("journal.db.damaged-*")))
+    await program.until(lambda: len(bare) == 2 and program.state == "READY")  # of the new file, too
+    assert not any(bare)
+    assert len(program.venue.stops(BTC)) == 1
+    assert {a.fields.get("row") for a in program.alerts() if a.id == "position-drift"} == {"A8"}
 
 
 async def test_a_spare_keeps_several_connections_warm(

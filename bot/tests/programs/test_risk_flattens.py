@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bot.tests.execution.rig import ALGO_PATH, ORDER_PATH
 from bot.tests.programs.test_against_venue import STRATEGY, alert_ids, configure
 from bot.tests.support.beats import write_beat
 from bot.tests.support.bot_tree import BotTree
@@ -17,7 +19,8 @@ from bot.tests.support.paper_venue import PaperVenue, RawClient
 from bot.tests.support.waiting import eventually
 
 from watchkeeper.domain.client_id import decode
-from watchkeeper.domain.model import OrderKind
+from watchkeeper.domain.model import OrderKind, Standing
+from watchkeeper.journal.store import Journal
 from watchkeeper.watch.clock import now_ms
 from watchkeeper.watch.latch import Latch, halt, is_halted, read
 
@@ -25,6 +28,7 @@ pytestmark = pytest.mark.system
 
 PRICE = 50_000
 NEVER_MS = 3_600_000
+REFUSED = {"code": -4131, "msg": "The counterparty's best price is out of the band."}
 QUIET: dict[str, Any] = {
     "check_interval_ms": 200,
     "unprotected_deadline_ms": NEVER_MS,
@@ -115,8 +119,9 @@ class Guarded:
         assert latch is not None
         return latch
 
-    def wait_flat(self) -> None:
-        """Flat, proven, halted, and all of it by reduce-only orders of risk's own."""
+    def wait_flat(self, others: Collection[OrderKind] = ()) -> None:
+        """Flat, proven, halted, and all of it by reduce-only orders of risk's own, beside
+        ``others``."""
         eventually(lambda: not self.left(), deadline_s=60, what="flat")
         eventually(lambda: self.latch().flat_ms, deadline_s=60, what="proven")
         assert self.latch().flatten is False
@@ -124,7 +129,7 @@ class Guarded:
         events = self.venue.admin.events(alias=self.alias)
         sent = [e for e in events if e["kind"] == "request" and e["method"] == "POST"]
         kinds = {parts.kind for e in sent if (parts := decode(e["client_id"]))}
-        assert kinds == {OrderKind.CLOSE}
+        assert kinds - set(others) == {OrderKind.CLOSE}
         eventually(lambda: "bot-halted" in alert_ids(self.tree), what="a page")
 
 
@@ -197,17 +202,24 @@ def test_what_our_own_budget_holds_back_is_no_venue_that_is_away(guarded: Guarde
     assert is_halted(guarded.tree.paths) is None
 
 
-def test_repeated_errors(guarded: Guarded) -> None:
-    guarded.enter()
-    beat(guarded, "executor", epoch=5, order_errors=0)
-    guarded.start(errors_limit=3)
-    eventually(lambda: (b := guarded.tree.beat("risk")) and b.progress.get("checked_ms"))
-    time.sleep(1)
-    beat(guarded, "executor", epoch=5, order_errors=2)
-    time.sleep(1)
-    assert is_halted(guarded.tree.paths) is None
-    beat(guarded, "executor", epoch=5, order_errors=3)
-    guarded.wait_flat()
+@pytest.mark.parametrize("refused", [ALGO_PATH, ORDER_PATH], ids=["stops", "exits"])
+def test_repeated_errors(guarded: Guarded, refused: str) -> None:
+    """The executor itself, at a venue that refuses what it sends."""
+    guarded.start(errors_limit=5)
+    executor = guarded.tree.start("executor")
+    guarded.tree.wait_state("executor", "READY")
+    match = {"account": guarded.alias, "method": "POST", "path": refused}
+    match |= {"client_id_prefix": "wkS-" if refused == ALGO_PATH else "wkX-"}
+    guarded.venue.admin.fault("respond", times=None, match=match, status=400, body=REFUSED)
+    guarded.enter(stop=False)
+    if refused == ORDER_PATH:  # a person's position; what refuses its close is the same
+        eventually(lambda: guarded.left() == ["positions", "open_algo_orders"], what="a stop")
+        guarded.tree.stop(executor)
+        journal = Journal(guarded.tree.paths.journal, bot="alpha")
+        journal.stand(Standing("O4", "BTC/USDT:USDT", now_ms(), "no", Decimal("0.1")))
+        journal.close()
+        guarded.tree.start("executor")
+    guarded.wait_flat(others={OrderKind.STOP, OrderKind.EXIT})
     assert "failed order calls" in guarded.latch().reason
 
 

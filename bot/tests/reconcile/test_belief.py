@@ -18,6 +18,7 @@ from watchkeeper.reconcile.belief import (
     believe,
     fills_since_ms,
     look,
+    needed_since_ms,
     symbols_of,
 )
 from watchkeeper.reconcile.model import Question
@@ -48,6 +49,24 @@ def test_a_question_widens_the_window_to_the_entry(journal: Journal) -> None:
     assert fills_since_ms(journal, NOW_MS, asked) == AGO_MS - WINDOW_MS - OVERLAP_MS
     other = frozenset({Question(ETH, Decimal(2), Decimal(0))})
     assert fills_since_ms(journal, NOW_MS, other) == NOW_MS - WINDOW_MS  # P3: who opened it?
+
+
+def test_what_ended_matters_for_a_month_and_as_long_as_what_it_led_to_is_open(
+    journal: Journal,
+) -> None:
+    month_ago = NOW_MS - 30 * WINDOW_MS
+    assert needed_since_ms(journal, NOW_MS) == month_ago
+    journal.save_position(held(2, entry_ms=NOW_MS - WINDOW_MS))
+    assert needed_since_ms(journal, NOW_MS) == month_ago
+    old_ms = NOW_MS - 90 * WINDOW_MS
+    journal.save_position(held(2, entry_ms=old_ms))
+    # The widest window that a question about it asks for, and what explains the trades in it.
+    asked = frozenset({Question(BTC, Decimal(2), Decimal(0))})
+    needed = fills_since_ms(journal, NOW_MS, asked) - WINDOW_MS
+    assert needed_since_ms(journal, NOW_MS) < needed
+    journal.close_position(BTC)
+    journal.record_order(stop(created_ms=old_ms))
+    assert needed_since_ms(journal, NOW_MS) < old_ms
 
 
 async def test_every_order_that_is_not_over_is_asked_for_and_every_symbol(

@@ -895,6 +895,18 @@ ROWS = [
         notes=("P10",),
     ),
     Row("P12 hedge mode", belief(), snapshot(hedged=True), [], blocks=("P12",)),
+    Row(
+        "P12 two positions of a symbol are no answer: belief and stop stay",
+        belief(held(2), STOP),
+        snapshot(
+            msgspec.structs.replace(there(2), hedged=True),
+            msgspec.structs.replace(there(-1), hedged=True),
+            STOP,
+            hedged=True,
+        ),
+        [],
+        blocks=("P6", "P12"),
+    ),
     Row("P12 not known", belief(), snapshot(hedged=None), []),
     Row(
         "P13 another bot's stop beside ours",
@@ -975,6 +987,79 @@ ROWS = [
         snapshot(msgspec.structs.replace(there(2), liquidation_price=dec("97.1")), STOP),
         [],
         blocks=("P17",),
+    ),
+    Row(
+        "O4 a refused reduction is due at once",
+        belief(
+            held(2, stop_client_id=STOP.client_id),
+            STOP,
+            standing=(
+                Standing("P17", BTC, NOW_MS - 1_000),
+                Standing("O4", BTC, NOW_MS - 1_000, "no"),
+            ),
+        ),
+        snapshot(msgspec.structs.replace(there(2), liquidation_price=dec("97.1")), STOP),
+        [("P17", "CloseAtMarket"), ("O4", "RaiseAlert")],
+        blocks=("O4", "P17"),
+    ),
+    Row(
+        "O4 and wanted no more where its row does not hold any more",
+        belief(
+            held(2, stop_client_id=STOP.client_id),
+            STOP,
+            standing=(Standing("O4", BTC, NOW_MS - 1_000, "no"),),
+        ),
+        snapshot(there(2), STOP),
+        [],
+    ),
+    Row(
+        "O4 a refused close by policy does not wait for its deadline once more",
+        belief(
+            held(2),
+            standing=(
+                Standing("P16", BTC, NOW_MS - 1_000),
+                Standing("O4", BTC, NOW_MS - 1_000, "no"),
+            ),
+        ),
+        snapshot(there(2, mark=79)),
+        [("P16", "CloseAtMarket"), ("P16", "RaiseAlert"), ("O4", "RaiseAlert")],
+        blocks=("O4", "P16"),
+        policy=ruled(underwater="close"),
+    ),
+    Row(
+        "O4 what a strategy asked to leave is left, with the stop at rest",
+        belief(
+            held(2, stop_client_id=STOP.client_id),
+            STOP,
+            standing=(Standing("O4", BTC, NOW_MS - 1_000, "no", dec(2)),),
+        ),
+        snapshot(there(2), STOP),
+        [("O4", "CloseAtMarket"), ("O4", "RaiseAlert")],
+        blocks=("O4",),
+        notes=("S1",),
+    ),
+    Row(
+        "O4 not while another exit works",
+        belief(
+            held(2, stop_client_id=STOP.client_id),
+            STOP,
+            order("wkX-alpha-1-2", side=Side.SELL, **FRESH),
+            standing=(Standing("O4", BTC, NOW_MS - 1_000, "no", dec(2)),),
+        ),
+        snapshot(there(2), STOP, lookups=absent(EXIT)),
+        [("O4", "RaiseAlert")],
+        blocks=("O2", "O4"),
+        notes=("S1",),
+    ),
+    Row(
+        "O4 not of an earlier position",
+        belief(
+            held(2, stop_client_id=STOP.client_id),
+            STOP,
+            standing=(Standing("O4", BTC, AGO_MS - 1, "no", dec(2)),),
+        ),
+        snapshot(there(2), STOP),
+        [],
     ),
     Row(
         "P18 short by fees",

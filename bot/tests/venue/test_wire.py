@@ -6,13 +6,14 @@ import contextlib
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Side
 from watchkeeper.venue import wire
-from watchkeeper.venue.protocol import OrderEvent, SymbolRules, VenueError
+from watchkeeper.venue.protocol import Missing, OrderEvent, SymbolRules, VenueError, one_way
 from watchkeeper.venue.symbols import Listing, Symbols
 
 SYMBOL = "BTC/USDT:USDT"
@@ -186,9 +187,56 @@ def test_position_without_entry_price_is_not_divided_by() -> None:
     assert unknown.quote_value == 0
 
 
-def test_hedge_mode_is_refused_with_what_mends_it() -> None:
-    with pytest.raises(VenueError, match="dualSidePosition=false"):
-        wire.position(position_row(positionSide="LONG", positionAmt="1"), SYMBOLS)
+def test_hedge_mode_has_two_positions_of_a_symbol() -> None:
+    rows = [
+        position_row(positionSide="LONG", positionAmt="1"),
+        position_row(positionSide="SHORT", positionAmt="-2"),
+    ]
+    positions = wire.read_rows(lambda row: wire.position(row, SYMBOLS), rows, "positionRisk")
+    assert [(p.side, p.quantity, p.hedged) for p in positions] == [
+        (Side.BUY, 1, True),
+        (Side.SELL, 2, True),
+    ]
+    refusal = one_way(positions)
+    assert isinstance(refusal, Missing)
+    assert "dualSidePosition=false" in refusal.reason
+
+
+@pytest.mark.parametrize(
+    ("position_side", "side", "reduces"),
+    [
+        ("LONG", "SELL", True),
+        ("SHORT", "BUY", True),
+        ("LONG", "BUY", False),
+        ("BOTH", "SELL", False),
+    ],
+)
+def test_in_hedge_mode_the_side_of_an_order_says_what_it_can_do(
+    position_side: str, side: str, reduces: bool
+) -> None:
+    row = order_row(positionSide=position_side, side=side, reduceOnly=False)
+    assert wire.order(row, SYMBOLS).reduce_only is reduces
+    algo = algo_row(positionSide=position_side, side=side, reduceOnly=False)
+    assert wire.algo_order(algo, SYMBOLS).reduce_only is reduces
+
+
+def test_a_close_in_hedge_mode_names_the_side_it_closes() -> None:
+    close = Order(
+        client_id="wkK-alpha-1-1",
+        symbol=SYMBOL,
+        side=Side.BUY,
+        kind=OrderKind.KILL,
+        type=OrderType.MARKET,
+        quantity=Decimal(2),
+        state=OrderState.INTENDED,
+        reduce_only=True,
+        hedged=True,
+    )
+    request = wire.create_request(close, SYMBOLS)
+    assert request["positionSide"] == "SHORT"
+    assert "reduceOnly" not in request
+    with pytest.raises(ValueError, match="nothing is opened"):
+        wire.create_request(msgspec.structs.replace(close, reduce_only=False), SYMBOLS)
 
 
 def test_account() -> None:

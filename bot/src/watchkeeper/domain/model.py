@@ -115,6 +115,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     triggered it is the id of the regular order it became, under which its fills are booked.
     ``cancel_ms`` is when a cancel was last sent whose outcome is not known (O14), venue time; 0 if
     there is none. ``forced``: the venue itself made it, to liquidate or deleverage (P15).
+    ``hedged``: of an account in hedge mode, for the position on the side opposite to its own.
     """
 
     client_id: str
@@ -138,10 +139,19 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     reject_reason: str = ""
     cancel_ms: int = 0
     forced: bool = False
+    hedged: bool = False
 
     @property
     def remaining(self) -> Decimal:
         return self.quantity - self.filled
+
+    @property
+    def shortfall(self) -> str:
+        """How it ended with a part of it left; ``""`` while it lives, or where it did not."""
+        if not self.state.is_terminal or self.remaining <= ZERO:
+            return ""
+        filled = f"{self.state.value}, {self.filled} of {self.quantity} filled"
+        return f"{filled}: {self.reject_reason}" if self.reject_reason else filled
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,6 +186,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     entry_ms: int = 0
     intent_id: str = ""
     external: bool = False  # adopted without an intent of ours (P2)
+    hedged: bool = False  # one of two that the symbol may have: the account is in hedge mode
 
     @property
     def loss_pct(self) -> Decimal | None:
@@ -191,12 +202,14 @@ class Standing(msgspec.Struct, frozen=True):
     """A state that lasts: since when (venue time) a row has held for a symbol, and why.
 
     Deadlines of policies count from it. The journal keeps it: a restart begins none anew.
+    ``quantity``, of a refused exit (O4): what is to be left and no other row asks for again.
     """
 
     row: str
     symbol: str
     since_ms: int
     why: str = ""
+    quantity: Decimal = ZERO
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):

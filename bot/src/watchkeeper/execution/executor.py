@@ -49,6 +49,7 @@ from watchkeeper.journal.store import Journal, encode
 from watchkeeper.lease.host_lock import HostLock
 from watchkeeper.lease.lease import Lease
 from watchkeeper.lease.pause import LeaseLost, Paused, PauseWatch
+from watchkeeper.reconcile.belief import needed_since_ms
 from watchkeeper.reconcile.protection import (
     desired_stop,
     protected,
@@ -85,6 +86,7 @@ ENDS_S = 10.0  # everything, after the lease was lost
 DROPPED_S = 10.0  # two stops of a symbol that end unfilled within it are answered by passes only
 TRAIL_POLL_S = 0.25
 LEASE_POLL_S = 0.2  # a fraction of lease.pause_max_ms
+TIDY_S, TIDY_ROWS = 60.0, 200  # old rows leave the journal few at a time: milliseconds
 CLOCK_POLL_S = 5.0  # against the venue's clock; sooner when a tick seems to come from the future
 CLOCK_PAUSE_S = 1.0
 CLOCK_ANSWER_S = 1.0
@@ -161,6 +163,8 @@ class Executor:
             alarm,
             fence=self._fence,
             sent=self._count_sent,
+            failed=self._count_error,
+            accepted=self._count_accepted,
             key_refused=self._key_refused,
             underwater_pct=config.protection.underwater_pct,
         )
@@ -256,6 +260,7 @@ class Executor:
                     self._watch_lease(),
                     self._watch_clock(),
                     self._watch_journal(),
+                    self._tidy(),
                 ):
                     group.create_task(work)
         except BaseExceptionGroup as failed:
@@ -367,6 +372,13 @@ class Executor:
         """Work that goes on beside these tasks must end them when the journal fails it."""
         raise await self._journal_failed
 
+    async def _tidy(self) -> None:
+        """Keep the journal from growing for ever, and out of the way of everything else."""
+        while True:
+            await asyncio.sleep(TIDY_S)
+            if self.status.reconciled and not self._work.under_way:
+                self._journal.prune(needed_since_ms(self._journal, self._venue.now_ms()), TIDY_ROWS)
+
     # News of orders
 
     async def _follow_events(self) -> None:
@@ -422,6 +434,10 @@ class Executor:
         self._log.info(
             "order", client_id=merged.client_id, state=merged.state, filled=str(merged.filled)
         )
+        ended = merged.state.is_terminal and not known.state.is_terminal
+        if ended and merged.kind is OrderKind.EXIT:
+            self._stops.settle(merged, insist=bool(merged.intent_id))
+            self.reconciler.request(urgent=True)
         filled = merged.filled > known.filled
         if filled and self._journal.position(merged.symbol) is None:
             self.reconciler.request(urgent=True)  # flat is what the venue says is flat
@@ -725,7 +741,7 @@ class Executor:
                 if await self._found(order):
                     return
             self._book(sending.result())
-            self.status.errors_in_a_row = 0
+            self._count_accepted()
             self._follow_working()
         except (OrderRejected, RateLimited, KeyProblem, ClockOff, NotSent) as error:
             self._entry_refused(order, error)
@@ -822,7 +838,7 @@ class Executor:
                     )
                 )
                 return
-            await self._stops.close(position, why, client_id=order.client_id)
+            await self._stops.close(position, why, client_id=order.client_id, insist=True)
             self.reconciler.request(urgent=True)  # is it flat? Then its stop goes (S16)
 
     # Trailing stops
@@ -853,6 +869,8 @@ class Executor:
             closing = any(
                 o.symbol == symbol and o.kind is OrderKind.EXIT for o in self._journal.orders()
             )
+            # A close that was refused goes on at the pace of passes, not at that of prices.
+            closing |= any((s.row, s.symbol) == ("O4", symbol) for s in self._journal.standing())
             if position is not None and not closing and await self._stops.watch(position, price):
                 self.reconciler.request(urgent=True)
 
@@ -894,6 +912,9 @@ class Executor:
 
     def _count_sent(self) -> None:
         self.status.orders_sent += 1
+
+    def _count_accepted(self) -> None:
+        self.status.errors_in_a_row = 0
 
     def _count_error(self) -> None:
         self.status.order_errors += 1

@@ -262,6 +262,7 @@ class Flattener:
             quantity=step.quantity,
             state=OrderState.INTENDED,
             reduce_only=True,
+            hedged=step.hedged,
         )
         timestamp_ms = self._venue.now_ms()
         self._sent()
@@ -280,7 +281,8 @@ class Flattener:
             # Whether it arrived is not known, and need not be: the position is read next.
             self._trouble(f"{step.symbol}: close not confirmed", error)
             return False
-        self.progress.closed.add(step.symbol)
+        # The two sides of a symbol are two positions.
+        self.progress.closed.add(f"{step.symbol} {step.side}" if step.hedged else step.symbol)
         return True
 
     def _sent(self) -> None:

@@ -46,6 +46,7 @@ class Close(msgspec.Struct, frozen=True, kw_only=True):
     symbol: str
     side: Side  # of the order
     quantity: Decimal
+    hedged: bool = False
     row: str = ROW
 
 
@@ -165,7 +166,14 @@ def _closes(position: Position, rules: Mapping[str, SymbolRules]) -> list[Close]
     closes = []
     while left > ZERO:
         quantity = min(left, largest)
-        closes.append(Close(symbol=position.symbol, side=position.side.opposite, quantity=quantity))
+        closes.append(
+            Close(
+                symbol=position.symbol,
+                side=position.side.opposite,
+                quantity=quantity,
+                hedged=position.hedged,
+            )
+        )
         left -= quantity
     return closes
 

@@ -54,7 +54,7 @@ class Status(msgspec.Struct):
     stream_live: bool = False  # whether news of orders arrives
     stream_error: str = ""  # why it does no more, or could not be opened
     order_errors: int = 0  # order calls that were refused or not confirmed
-    errors_in_a_row: int = 0  # of these, since an entry was last accepted
+    errors_in_a_row: int = 0  # of these, since an order was last accepted
     blocks: tuple[Block, ...] = ()
     notes: tuple[Note, ...] = ()
     foreign: frozenset[str] = frozenset()  # symbols in which others have entries resting (O7)

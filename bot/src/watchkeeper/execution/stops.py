@@ -54,6 +54,9 @@ class Stops:
         alarm: for people who are asleep.
         fence: raises when the lease is lost; called before anything is sent.
         sent: called with each order that is sent.
+        failed: called for each order or cancel that was refused or not confirmed. Not for a stop
+            whose price the market has passed: that is no mistake, and what follows is decided.
+        accepted: called for each order that the venue has confirmed.
         key_refused: called when the key may not send or cancel it (A5).
         underwater_pct: from this loss on a position is not closed without a person (P16).
     """
@@ -67,6 +70,8 @@ class Stops:
         *,
         fence: Callable[[], None],
         sent: Callable[[], None] = lambda: None,
+        failed: Callable[[], None] = lambda: None,
+        accepted: Callable[[], None] = lambda: None,
         key_refused: Callable[[Order, KeyProblem], None] = lambda _order, _error: None,
         underwater_pct: Decimal,
     ) -> None:
@@ -76,6 +81,8 @@ class Stops:
         self._alarm = alarm
         self._fence = fence
         self._sent = sent
+        self._failed = failed
+        self._accepted = accepted
         self._key_refused = key_refused
         self._underwater_pct = underwater_pct
 
@@ -101,8 +108,10 @@ class Stops:
         except DuplicateClientId as error:
             # An earlier send arrived and is not shown yet. Unconfirmed, not refused.
             self._log.warning("stop_unconfirmed", client_id=order.client_id, error=str(error))
+            self._failed()
             return False
         except OrderRejected as error:
+            self._failed()
             self._reject(order, str(error))
             self._refused(order, error)
             self._alarm(
@@ -116,8 +125,10 @@ class Stops:
             return False
         except VenueError as error:
             self._log.error("stop_unconfirmed", client_id=order.client_id, error=str(error))
+            self._failed()
             self._see(order, error)
             return False
+        self._accepted()
         return self._journal_placed(placed)
 
     async def replace(
@@ -155,6 +166,7 @@ class Stops:
                 return False
         except (VenueError, TimeoutError) as error:
             self._log.warning("cancel_unresolved", client_id=order.client_id, error=str(error))
+            self._failed()
             self._see(order, error)
             return False
         if isinstance(news, NotFound):
@@ -167,18 +179,53 @@ class Stops:
         )
         return news.state.is_terminal and news.filled == ZERO
 
-    async def close(self, position: Position, why: str, *, client_id: str = "") -> None:
+    async def close(
+        self, position: Position, why: str, *, client_id: str = "", insist: bool = False
+    ) -> None:
         """Leave ``position`` at market, reduce-only. Reading the position again tells how it went.
+
+        A refusal stands until a close goes through (O4): passes tell people and try again.
 
         Args:
             position: what to leave.
             why: for the log.
             client_id: of an order that is already in the journal and was never seen at the venue.
+            insist: nobody decides anew that it is to be left: what is refused stays wanted.
         """
         order = self._journal.order(client_id) if client_id else None
         if order is None:
             order = self.intended_close(position)
         self._log.info("closing", symbol=position.symbol, client_id=order.client_id, why=why)
+        before = self._journal.order(order.client_id) or order
+        await self._send_close(order)
+        ended = self._journal.order(order.client_id) or order
+        if ended.state.is_terminal and not before.state.is_terminal:
+            self.settle(ended, insist=insist)
+
+    def settle(self, order: Order, *, insist: bool) -> None:
+        """An exit has ended: note what is still to be left (O4). ``insist`` as in :meth:`close`."""
+        symbol, why = order.symbol, order.shortfall
+        known = next(
+            (s for s in self._journal.standing() if (s.row, s.symbol) == ("O4", symbol)), None
+        )
+        left = known.quantity - order.filled if known is not None else ZERO
+        with self._journal.transaction():
+            self._journal.end_standing("O4", symbol)
+            if why:
+                now_ms = self._venue.now_ms()
+                left = max(left, order.remaining if insist else ZERO)
+                self._journal.stand(Standing("O4", symbol, now_ms, why, left))
+                self._journal.record_decision(
+                    now_ms, "O4", order.client_id, "fell short", {"why": why}
+                )
+            elif known is not None and left > ZERO:
+                self._journal.stand(msgspec.structs.replace(known, quantity=left))
+        if not order.filled:
+            self._failed()
+        if why:
+            self._log.warning("exit_fell_short", client_id=order.client_id, why=why)
+
+    async def _send_close(self, order: Order) -> None:
         timestamp_ms = self._venue.now_ms()
         self._fence()
         self._sent()
@@ -187,20 +234,23 @@ class Stops:
                 done: Order | NotFound = await self._venue.create_order(
                     order, timestamp_ms=timestamp_ms
                 )
-        except OrderRejected as error:
-            self._reject(order, str(error))
-            self._log.warning("close_rejected", client_id=order.client_id, error=str(error))
-            return
         except (VenueError, TimeoutError) as error:
+            if isinstance(error, OrderRejected) and not isinstance(error, DuplicateClientId):
+                self._reject(order, str(error))
+                return
             self._log.error("close_unconfirmed", client_id=order.client_id, error=str(error))
             self._see(order, error)
             try:
                 done = await self._ask(order)
             except VenueError as problem:
                 self._log.error("close_unresolved", client_id=order.client_id, error=str(problem))
+                self._failed()
                 return
         if isinstance(done, Order):
+            self._accepted()
             self._journal.advance_order(done)
+        else:
+            self._failed()
 
     def intended_close(self, position: Position, intent_id: str = "") -> Order:
         """The order that leaves ``position``, durable in the journal."""

@@ -18,33 +18,41 @@ from watchkeeper.journal.store import MEMORY, Journal, in_memory
 from watchkeeper.watch.clock import now_ms
 
 
-def open_journal(path: Path, *, bot: str, alarm: Alarm, check: bool = True) -> Journal:
+def open_journal(
+    path: Path, *, bot: str, alarm: Alarm, damage: apsw.Error | None = None
+) -> Journal:
     """The journal at ``path``. A damaged file is renamed, never deleted.
+
+    Most damage is found by whoever reads the damaged page, or by :func:`check_journal`: that
+    takes half a second for each 100 MB, and a position may be bare meanwhile.
 
     Args:
         path: the file; made if there is none.
         bot: whose it must be.
         alarm: told of a damaged file.
-        check: read the whole file for damage first. It takes half a second for each 100 MB.
+        damage: what was found wrong with it by then.
 
     Raises:
         DatabaseError: it belongs to another bot, needs a newer release, or cannot be opened.
     """
-    try:
-        return _open(path, bot, check=check)
-    except DatabaseError as error:
-        if not corrupt(error):
-            raise
-        aside = set_aside(path)
-        alarm(
-            "position-drift",
-            f"the journal was damaged ({error}); set aside as {aside.name}, rebuilt from the venue",
-            row="A8",
-        )
-        journal = Journal(path, bot=bot)
-        why = {"error": str(error), "set_aside": aside.name}
-        journal.record_decision(now_ms(), "A8", path.name, "set aside", why)
-        return journal
+    found: Exception | None = damage
+    if found is None:
+        try:
+            return Journal(path, bot=bot)
+        except DatabaseError as error:
+            if not corrupt(error):
+                raise
+            found = error
+    aside = set_aside(path)
+    alarm(
+        "position-drift",
+        f"the journal was damaged ({found}); set aside as {aside.name}, rebuilt from the venue",
+        row="A8",
+    )
+    journal = Journal(path, bot=bot)
+    why = {"error": str(found), "set_aside": aside.name}
+    journal.record_decision(now_ms(), "A8", path.name, "set aside", why)
+    return journal
 
 
 def remember(path: Path, *, bot: str) -> Journal:
@@ -89,14 +97,3 @@ def check_journal(path: Path, *, bot: str) -> None:
         raise
     finally:
         journal.close()
-
-
-def _open(path: Path, bot: str, *, check: bool) -> Journal:
-    journal = Journal(path, bot=bot)
-    try:
-        if check:
-            journal.check()
-    except DatabaseError:
-        journal.close()
-        raise
-    return journal

@@ -80,8 +80,8 @@ CREATE TABLE decisions (
 
 # Speed alone: a file without them works, and a full disk must not keep one from being opened.
 _INDEXES = """
-CREATE INDEX IF NOT EXISTS orders_ended ON orders (created_ms)
-    WHERE terminal = 1 AND venue_id <> '';
+DROP INDEX IF EXISTS orders_ended;
+CREATE INDEX IF NOT EXISTS orders_by_time ON orders (created_ms) WHERE terminal = 1;
 CREATE INDEX IF NOT EXISTS fills_by_time ON fills (time_ms, trade_id);
 """
 
@@ -92,6 +92,12 @@ _REMEMBERED = {
     "balances": "SELECT * FROM balances",
     "orders": "SELECT * FROM orders WHERE terminal = 0 OR created_ms >= :since_ms",
     "fills": "SELECT * FROM fills WHERE time_ms >= :since_ms",
+}
+
+# What may be forgotten, by table, the oldest first.
+_OLDEST = {
+    "orders": "SELECT rowid FROM orders WHERE terminal = 1 AND created_ms < ? ORDER BY created_ms",
+    "fills": "SELECT rowid FROM fills WHERE time_ms < ? ORDER BY time_ms, trade_id",
 }
 
 _ENCODER = msgspec.json.Encoder(decimal_format="string")
@@ -326,6 +332,25 @@ class Journal(JournalReader):
                 (fill.symbol, fill.trade_id, fill.time_ms, fill.client_id, encode(fill)),
             )
             return self._db.changes() > 0
+
+    def prune(self, before_ms: int, limit: int) -> int:
+        """Forget orders that ended and trades, of before then: the oldest ``limit`` of each.
+
+        Client ids are counted elsewhere: none is given out again for it.
+
+        Returns:
+            How many are gone.
+        """
+        gone = 0
+        with self.transaction():
+            for table, oldest in _OLDEST.items():
+                rows = f"{oldest} LIMIT ?"
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE rowid IN ({rows})",  # noqa: S608 - constants
+                    (before_ms, limit),
+                )
+                gone += self._db.changes()
+        return gone
 
     # positions and balance
 

@@ -242,7 +242,8 @@ class _Trader:
         self._lock = lock
         self._epoch = 0
         self._trouble = ""  # what is wrong with the journal's file
-        self._unchecked = False
+        self._unchecked = True
+        self._damage: apsw.Error | None = None  # of the file that was open last
         self._protect_only = ""  # why this release may not write it (A9)
 
     async def run(self, account: str, key: str, handed_over: bool) -> None:
@@ -252,8 +253,6 @@ class _Trader:
             ConfigError: the journal belongs to another bot or account.
             LeaseLost: see :meth:`Executor.run`.
         """
-        # Positions may be bare, and it was good for another process a moment ago.
-        self._unchecked = handed_over
         try:
             journal = await self._open()
             while journal is not None:
@@ -272,12 +271,10 @@ class _Trader:
         """
         context, paths = self._context, self._context.paths
         for _ in range(OPEN_ATTEMPTS):
+            damage, self._damage = self._damage, None
             try:
                 return open_journal(
-                    paths.journal,
-                    bot=context.config.name,
-                    alarm=self._alarm,
-                    check=not self._unchecked,
+                    paths.journal, bot=context.config.name, alarm=self._alarm, damage=damage
                 )
             except NewerDatabase as error:
                 # Rolled back too far: what it knows is worth reading, and positions are guarded.
@@ -331,12 +328,15 @@ class _Trader:
             context.log.info("journal_back", path=str(context.paths.journal))
             following = None
         except apsw.Error as error:
-            if corrupt(error) or not journal.durable:
+            if not journal.durable:
                 raise
             drain_s = 0  # none of it could be written
-            self._trouble = f"{context.paths.journal}: {error}"
-            self._tell()
-            following = in_memory(journal)
+            if corrupt(error):
+                self._damage, following = error, None
+            else:
+                self._trouble = f"{context.paths.journal}: {error}"
+                self._tell()
+                following = in_memory(journal)
         except LeaseLost as error:
             # What is in flight is given up: its answers are the next one's to find out.
             drain_s = 0
@@ -390,7 +390,7 @@ class _Trader:
                 raise _JournalBack
 
     async def _check(self) -> None:
-        """Look for damage in what was opened in a hurry. The next process sets it aside.
+        """Look for damage once positions are protected. The next executor sets it aside.
 
         Raises:
             apsw.Error: there is some.

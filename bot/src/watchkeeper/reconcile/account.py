@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from watchkeeper.reconcile.draft import Draft
 from watchkeeper.reconcile.model import Halt
-from watchkeeper.venue.protocol import Cause, Missing, Snapshot
+from watchkeeper.venue.protocol import HEDGE_MODE, Cause, Missing, Snapshot
 
 _PARTS = ("balances", "positions", "orders", "stops", "fills")
 
@@ -25,11 +25,7 @@ def account(draft: Draft) -> None:
     _unanswered(draft)
     _clock(draft)
     if snapshot.hedged:
-        draft.block(
-            "P12",
-            "the account is in hedge mode; close its positions and switch to one-way mode: "
-            "POST /fapi/v1/positionSide/dual with dualSidePosition=false",
-        )
+        draft.block("P12", HEDGE_MODE)
     if draft.belief.protect_only:
         draft.block("A9", f"{draft.belief.protect_only}: positions are only protected")
     if draft.belief.halted:

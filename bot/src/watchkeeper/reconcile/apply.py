@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from watchkeeper.domain.alarm import Alarm
 
+# Rows that ask again, in every pass, for what the venue refused, as long as it is wanted.
+_DECIDED_ANEW = frozenset({"P16", "P17", "S5", "S14"})
+
 
 class StopKeeper(Protocol):
     """What of :class:`watchkeeper.execution.stops.Stops` a plan needs."""
@@ -41,7 +44,9 @@ class StopKeeper(Protocol):
 
     async def cancel(self, order: Order) -> bool: ...
 
-    async def close(self, position: Position, why: str, *, client_id: str = "") -> None: ...
+    async def close(
+        self, position: Position, why: str, *, client_id: str = "", insist: bool = False
+    ) -> None: ...
 
 
 async def apply(
@@ -56,8 +61,8 @@ async def apply(
     known_blocks: Collection[Block] = (),
     known_notes: Collection[Note] = (),
 ) -> None:
-    """Belief first, in one commit with the decision log; then stops, closes, cancels, the latch and
-    alerts.
+    """Belief first, in one commit with the decision log; then stops and closes, cancels, the latch
+    and alerts.
 
     Up to the first order nothing is awaited: no other task can change the belief that the plan was
     made from before it is written. A cancel that makes room for a new stop is left out where the
@@ -95,14 +100,10 @@ async def apply(
             on_fill(action.fill)
     before_stops = [a for a in plan.actions if isinstance(a, CancelOrder) and a.row == "S8"]
     await asyncio.gather(*(stops.cancel(a.order) for a in before_stops))
-    # P17: reduced first, or a stop would come too late.
-    await asyncio.gather(*(_close(stops, a) for a in _closes(plan) if a.row == "P17"))
-    placing = [a for a in plan.actions if isinstance(a, PlaceStop)]
-    rest = await asyncio.gather(
-        *(stops.place(a.position, a.stop_price, a.client_id) for a in placing)
-    )
-    bare = {a.position.symbol for a, rests in zip(placing, rest, strict=True) if not rests}
-    await asyncio.gather(*(_close(stops, a) for a in _closes(plan) if a.row != "P17"))
+    # Side by side: a close without an answer keeps no position from its stop.
+    moving = [a for a in plan.actions if isinstance(a, PlaceStop | CloseAtMarket)]
+    rest = await asyncio.gather(*(_rests(stops, a) for a in moving))
+    bare = {a.position.symbol for a, rests in zip(moving, rest, strict=True) if not rests}
     await asyncio.gather(
         *(
             stops.cancel(a.order)
@@ -117,18 +118,20 @@ async def apply(
             alarm(
                 action.alert,
                 f"{action.subject}: {action.why}",
+                severity=action.severity,
                 row=action.row,
                 # By these two names repeated alerts about one thing are told from others.
                 **{"client_id" if decode(action.subject) else "symbol": action.subject},
             )
 
 
-def _closes(plan: Plan) -> list[CloseAtMarket]:
-    return [a for a in plan.actions if isinstance(a, CloseAtMarket)]
-
-
-async def _close(stops: StopKeeper, action: CloseAtMarket) -> None:
-    await stops.close(action.position, action.why, client_id=action.client_id)
+async def _rests(stops: StopKeeper, action: PlaceStop | CloseAtMarket) -> bool:
+    """Carry out one. False: a stop was to be placed and does not rest."""
+    if isinstance(action, PlaceStop):
+        return await stops.place(action.position, action.stop_price, action.client_id)
+    insist = action.row not in _DECIDED_ANEW
+    await stops.close(action.position, action.why, client_id=action.client_id, insist=insist)
+    return True
 
 
 def _believe(action: Action, journal: Journal) -> None:

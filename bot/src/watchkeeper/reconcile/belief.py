@@ -13,6 +13,7 @@ from watchkeeper.venue.protocol import Missing, Snapshot, Venue
 # order in which trades become visible are not ours. A new journal looks a day back.
 OVERLAP_MS = 60_000
 WINDOW_MS = 24 * 3_600_000
+KEPT_MS = 30 * WINDOW_MS  # of what ended
 MAX_QUESTIONS = 40  # orders asked for one by one in a pass
 
 
@@ -70,6 +71,17 @@ def fills_since_ms(
         begun_ms = now_ms - WINDOW_MS if position is None else position.entry_ms - OVERLAP_MS
         since_ms = min(since_ms, begun_ms)
     return max(since_ms, 0)
+
+
+def needed_since_ms(journal: JournalReader, now_ms: int) -> int:
+    """From when on ended orders and trades still matter (venue time).
+
+    Reconciliation asks for them as far back as the entry of a position in question, and a day
+    before that (:func:`believe`); people ask why for as long as :data:`KEPT_MS`.
+    """
+    begun = [position.entry_ms for position in journal.positions()]
+    begun += [order.created_ms for order in journal.orders()]
+    return min([now_ms - KEPT_MS, *(at_ms - 2 * WINDOW_MS for at_ms in begun)])
 
 
 async def look(

@@ -14,7 +14,7 @@ import msgspec
 
 from watchkeeper.domain.client_id import decode
 from watchkeeper.domain.ledger import another, apply_execution, execution, merge
-from watchkeeper.domain.model import ZERO, Order, OrderState, Position, Standing
+from watchkeeper.domain.model import ZERO, Order, OrderKind, OrderState, Position, Standing
 from watchkeeper.reconcile.model import (
     Action,
     AdoptOrder,
@@ -34,7 +34,7 @@ from watchkeeper.reconcile.model import (
     RaiseAlert,
     SavePosition,
 )
-from watchkeeper.venue.protocol import Missing, Snapshot
+from watchkeeper.venue.protocol import Missing, Snapshot, one_way
 
 # Protection goes out before anything else does. Belief comes before it because it only costs one
 # commit, and the stop's own intent must be durable after the position it protects.
@@ -69,6 +69,7 @@ class Draft:
     ) -> None:
         self._without = frozenset(without)
         self.belief = belief
+        snapshot = _one_way(snapshot)
         self.snapshot = snapshot if self.heeds("P6") else _emptied(snapshot)
         self.now_ms = now_ms
         self.policy = policy
@@ -79,6 +80,7 @@ class Draft:
         self.stops = _without_ended(self.snapshot.stops, self.ended)
         # Symbols whose stops and orders are left alone, from the first those that were not read.
         self.unsettled = _unread(belief, snapshot)
+        self.leaving: set[str] = set()  # symbols whose position, or a part of it, is closed
         self.overdue: set[str] = set()  # symbols whose stop has fired and did not fill in time (S5)
         self.lapsed: list[tuple[str, Order, str]] = []  # given up, unless a position tells more
         self.repeated: set[str] = set()  # client ids of stops that are sent a second time
@@ -88,6 +90,7 @@ class Draft:
         self._blocks: list[Block] = []
         self._questions: set[Question] = set()
         self._strangers: dict[str, Order] = {}
+        self._stood = {(s.row, s.symbol): s for s in belief.standing}
         self._standing: dict[tuple[str, str], Standing] = {}
 
     def heeds(self, row: str) -> bool:
@@ -105,6 +108,8 @@ class Draft:
         rank = _PRIORITY[type(action)] if priority is None else priority
         if self.heeds(action.row):
             self._actions.append((rank, action))
+            if isinstance(action, CloseAtMarket):
+                self.leaving.add(action.position.symbol)
 
     def note(self, row: str, subject: str) -> None:
         """A row that asks for nothing, or that another row's action fulfils."""
@@ -117,13 +122,17 @@ class Draft:
         if self.heeds(row):
             self._blocks.append(Block(row=row, reason=reason, symbol=symbol))
 
-    def alert(self, row: str, alert: str, subject: str, why: str) -> None:
-        self.do(RaiseAlert(row=row, alert=alert, subject=subject, why=why))
+    def alert(
+        self, row: str, alert: str, subject: str, why: str, *, severity: str | None = None
+    ) -> None:
+        self.do(RaiseAlert(row=row, alert=alert, subject=subject, why=why, severity=severity))
 
-    def alarm(self, row: str, alert: str, symbol: str, why: str) -> None:
+    def alarm(
+        self, row: str, alert: str, symbol: str, why: str, *, severity: str | None = None
+    ) -> None:
         """A state that only a person or a deadline ends: named and told in every pass."""
         self.block(row, why, symbol)
-        self.alert(row, alert, symbol, why)
+        self.alert(row, alert, symbol, why, severity=severity)
 
     def advance(self, row: str, known: Order, news: Order, why: str) -> Order:
         """Merge news of an order and let its position follow, as the journal will."""
@@ -133,6 +142,8 @@ class Draft:
         self.do(AdvanceOrder(row=row, order=news, why=why))
         quantity, price = execution(known, merged)
         if quantity > ZERO:
+            if merged.kind is OrderKind.EXIT:
+                self._left(merged.symbol, quantity)
             self._move(
                 merged.symbol,
                 apply_execution(
@@ -141,6 +152,13 @@ class Draft:
             )
         self.orders[merged.client_id] = merged
         return merged
+
+    def _left(self, symbol: str, quantity: Decimal) -> None:
+        """So much of what was refused to be left (O4) is left now."""
+        refused = self._stood.pop(("O4", symbol), None)
+        if refused is not None and refused.quantity > quantity:
+            less = msgspec.structs.replace(refused, quantity=refused.quantity - quantity)
+            self._stood["O4", symbol] = less
 
     def end(self, row: str, known: Order, why: str) -> None:
         """Give an order up: it was not found, and what it filled is kept."""
@@ -194,10 +212,10 @@ class Draft:
 
     def since(self, row: str, symbol: str, why: str) -> int:
         """Since when (venue time) ``row`` has held for ``symbol``; it goes on holding."""
-        for known in self.belief.standing:
-            if (known.row, known.symbol) == (row, symbol):
-                self._standing[row, symbol] = known
-                return known.since_ms
+        known = self._stood.get((row, symbol))
+        if known is not None:
+            self._standing[row, symbol] = known
+            return known.since_ms
         self.restart(row, symbol, why)
         return self.now_ms
 
@@ -208,20 +226,19 @@ class Draft:
         self.block(row, why, symbol)
         return False
 
-    def restart(self, row: str, symbol: str, why: str) -> None:
+    def restart(self, row: str, symbol: str, why: str, quantity: Decimal = ZERO) -> None:
         """``row`` holds for ``symbol`` from now on: its deadline counts anew."""
         if self.heeds(row):
-            self._standing[row, symbol] = Standing(row, symbol, self.now_ms, why)
+            self._standing[row, symbol] = Standing(row, symbol, self.now_ms, why, quantity)
 
     def stands(self, row: str, symbol: str) -> Standing | None:
         """What the plan before left standing."""
-        found = (s for s in self.belief.standing if (s.row, s.symbol) == (row, symbol))
-        return next(found, None) if self.heeds(row) else None
+        return self._stood.get((row, symbol)) if self.heeds(row) else None
 
     def plan(self) -> Plan:
         ordered = sorted(self._actions, key=lambda ranked: ranked[0])  # stable
         blind = isinstance(self.snapshot.positions, Missing) or isinstance(self.stops, Missing)
-        for known in self.belief.standing:
+        for known in self._stood.values():
             if blind or known.symbol in self.unsettled:  # nothing says that it has ended
                 self._standing.setdefault((known.row, known.symbol), known)
         return Plan(
@@ -239,6 +256,13 @@ def _unread(belief: Belief, snapshot: Snapshot) -> set[str]:
     """Symbols believed in, whose orders and stops were not asked for."""
     believed = {*belief.positions, *(order.symbol for order in belief.orders)}
     return set() if snapshot.symbols is None else believed - snapshot.symbols
+
+
+def _one_way(snapshot: Snapshot) -> Snapshot:
+    """Belief is keyed by symbol: two positions of one are not understood here (P12)."""
+    if isinstance(snapshot.positions, Missing):
+        return snapshot
+    return msgspec.structs.replace(snapshot, positions=one_way(snapshot.positions))
 
 
 def _emptied(snapshot: Snapshot) -> Snapshot:

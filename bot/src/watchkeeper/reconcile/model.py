@@ -149,10 +149,11 @@ class Halt(_Action, frozen=True, kw_only=True):
 
 
 class RaiseAlert(_Action, frozen=True, kw_only=True):
-    """``alert`` is an id of the alert catalogue."""
+    """``alert`` is an id of the alert catalogue, ``severity`` None the catalogue's."""
 
     alert: str
     subject: str
+    severity: str | None = None
 
 
 Action = (

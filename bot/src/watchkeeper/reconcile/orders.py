@@ -113,6 +113,9 @@ def _one_order(draft: Draft, known: Order, news: Order | NotFound | Missing) -> 
         _triggered(draft, known, news)
         return
     merged = _advance(draft, known, news)
+    if merged.kind is OrderKind.EXIT and merged.intent_id and merged.shortfall:
+        # Its intent is acknowledged: nobody else would send it again.
+        draft.restart("O4", merged.symbol, merged.shortfall, merged.remaining)
     if merged.kind is OrderKind.ENTRY:
         if merged.filled > known.filled and known.state.is_unconfirmed:
             draft.note("P1", known.symbol)

@@ -42,6 +42,7 @@ def stops(draft: Draft) -> None:
             )
         _near_liquidation(draft, position)
         _one_stop(draft, position)
+        _refused_exit(draft, position)
     for stop in draft.stops:
         if stop.symbol not in draft.unsettled:
             _stray_stop(draft, stop)
@@ -145,7 +146,7 @@ def _none_right(
         draft.do(CloseAtMarket(row="S5", position=position, why=why))
         return
     exiting = _exit_works(draft, position)
-    if not resting and (_waits_for_exit(draft, position, exiting) or _refused(draft, position)):
+    if not resting and (_waits_for_exit(draft, position, exiting) or _given_up(draft, position)):
         return
     if resting and position.stop_price is None:
         position = msgspec.structs.replace(
@@ -184,7 +185,7 @@ def _waits_for_exit(draft: Draft, position: Position, exiting: Order | None) -> 
     return True
 
 
-def _refused(draft: Draft, position: Position) -> bool:
+def _given_up(draft: Draft, position: Position) -> bool:
     """A stop that the venue refused (S14): tried again, watched in software meanwhile, or left.
 
     True: nothing is placed any more.
@@ -285,6 +286,37 @@ def _place(draft: Draft, position: Position, row: str, resting: Sequence[Order])
     return True
 
 
+# Exits that were refused
+
+
+def _refused(draft: Draft, position: Position) -> bool:
+    """Whether a close was refused and none is under way: what is still wanted is due at once."""
+    return draft.stands("O4", position.symbol) is not None and _exit_works(draft, position) is None
+
+
+def _refused_exit(draft: Draft, position: Position) -> None:
+    """The venue refused to have the position left (O4): told, and tried again while it is wanted.
+
+    Whether it still is, the row that asked for it decides anew in each pass. What no row does,
+    because a strategy asked once and its intent is acknowledged, the standing itself remembers.
+    """
+    symbol = position.symbol
+    refused = draft.stands("O4", symbol)
+    if refused is None or position.entry_ms > refused.since_ms:
+        return  # or that of an earlier position
+    if symbol not in draft.leaving:
+        if not refused.quantity:
+            return
+        if _refused(draft, position):
+            quantity = min(refused.quantity, position.quantity)
+            part = msgspec.structs.replace(position, quantity=quantity)
+            why = f"its exit was refused: {refused.why}"
+            draft.do(CloseAtMarket(row="O4", position=part, why=why))
+    draft.since("O4", symbol, refused.why)
+    why = f"the venue refused to close it, it is tried again: {refused.why}"
+    draft.alarm("O4", "order-rejected", symbol, why, severity="page")
+
+
 # Positions that no stop helps
 
 
@@ -294,7 +326,8 @@ def _underwater(draft: Draft, position: Position, loss: Decimal) -> None:
     why = f"{loss:.1f} % under water without a stop: one would fire at once"
     since_ms = draft.since("P16", symbol, why)
     draft.alarm("P16", "position-underwater-no-stop", symbol, why)
-    if policy.underwater == "wait" or draft.now_ms - since_ms < policy.underwater_deadline_ms:
+    early = draft.now_ms - since_ms < policy.underwater_deadline_ms
+    if policy.underwater == "wait" or (early and not _refused(draft, position)):
         return
     part = position if policy.underwater == "close" else _part(draft, position)
     draft.restart("P16", symbol, why)
@@ -313,7 +346,8 @@ def _near_liquidation(draft: Draft, position: Position) -> None:
     why = f"{distance_pct:.2f} % from liquidation at {liquidation}"
     draft.block("P17", why, symbol)
     known = draft.stands("P17", symbol)
-    if known is not None and draft.now_ms - known.since_ms < REDUCED_AGAIN_MS:
+    early = known is not None and draft.now_ms - known.since_ms < REDUCED_AGAIN_MS
+    if early and not _refused(draft, position):
         draft.since("P17", symbol, why)
         return
     draft.restart("P17", symbol, why)

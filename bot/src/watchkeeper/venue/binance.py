@@ -34,6 +34,7 @@ from watchkeeper.venue.protocol import (
     StreamReset,
     VenueError,
     VenueEvent,
+    one_way,
 )
 from watchkeeper.venue.session import Broken, Connected
 from watchkeeper.venue.streams import LatestTicks, messages
@@ -181,6 +182,8 @@ class BinanceUsdm(Adapter):
     async def exposure(self, *, protective: bool = False) -> Exposure:
         taken_ms = self.now_ms()
         held = await or_missing(self._positions(protective))
+        if not isinstance(held, Missing):
+            held = one_way(held)
         if isinstance(held, Missing):
             return Exposure(taken_ms=taken_ms, positions=held, stops=held)
         scope = self._scope([p.symbol for p in held])

@@ -174,6 +174,17 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     hedged: bool | None = None
 
 
+HEDGE_MODE = (
+    "the account is in hedge mode; close its positions and switch to one-way mode: "
+    "POST /fapi/v1/positionSide/dual with dualSidePosition=false"
+)
+
+
+def one_way(positions: tuple[Position, ...]) -> tuple[Position, ...] | Missing:
+    """``positions``, for whoever knows one of a symbol; in hedge mode they are no answer (P12)."""
+    return Missing(HEDGE_MODE) if any(p.hedged for p in positions) else positions
+
+
 class SymbolRules(msgspec.Struct, frozen=True, kw_only=True):
     """What the venue accepts for one symbol, in its own units.
 

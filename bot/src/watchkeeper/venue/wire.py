@@ -144,19 +144,10 @@ def balance(row: Any) -> Balance:
 
 
 def position(row: Any, symbols: Symbols) -> Position | None:
-    """A row of ``GET /fapi/v3/positionRisk``; None when nothing is held.
-
-    Raises:
-        VenueError: hedge mode. Two positions of one symbol are not understood here (P12).
-    """
+    """A row of ``GET /fapi/v3/positionRisk``; None when nothing is held."""
     amount = decimal(row["positionAmt"])
     if amount == ZERO:
         return None
-    if row.get("positionSide", "BOTH") != "BOTH":
-        raise VenueError(
-            "the account is in hedge mode; close its positions and switch to one-way mode: "
-            "POST /fapi/v1/positionSide/dual with dualSidePosition=false"
-        )
     quantity = abs(amount)
     entry = _positive(row["entryPrice"])
     return Position(
@@ -167,7 +158,15 @@ def position(row: Any, symbols: Symbols) -> Position | None:
         mark_price=_positive(row.get("markPrice")),
         liquidation_price=_positive(row.get("liquidationPrice")),
         quote_value=quantity * entry if entry is not None else ZERO,
+        hedged=row.get("positionSide", "BOTH") != "BOTH",
     )
+
+
+def _reduces(row: Any) -> bool:
+    """Whether an order can only reduce. In hedge mode its side tells, and no flag does."""
+    if _flag(row.get("reduceOnly")) or _flag(row.get("closePosition")):
+        return True
+    return (row.get("positionSide"), row["side"]) in (("LONG", "SELL"), ("SHORT", "BUY"))
 
 
 def order(row: Any, symbols: Symbols) -> Order:
@@ -182,7 +181,7 @@ def order(row: Any, symbols: Symbols) -> Order:
         quantity=decimal(row["origQty"]),
         state=_ORDER_STATES[str(row["status"])],
         price=_positive(row.get("price")),
-        reduce_only=_flag(row.get("reduceOnly")) or _flag(row.get("closePosition")),
+        reduce_only=_reduces(row),
         filled=decimal(row["executedQty"]),
         average_price=_positive(row.get("avgPrice")),
         venue_id=str(row["orderId"]),
@@ -220,7 +219,7 @@ def algo_order(row: Any, symbols: Symbols) -> Order:
         # A take profit has a trigger price, too. Whatever is no stop must not look like one.
         stop_price=stop if kind_of_order is OrderType.STOP_MARKET else None,
         price=_positive(row.get("price")),
-        reduce_only=_flag(row.get("reduceOnly")) or _flag(row.get("closePosition")),
+        reduce_only=_reduces(row),
         conditional=True,
         venue_id=str(row["algoId"]),
         created_ms=int(row.get("createTime") or 0),
@@ -307,7 +306,11 @@ def create_request(wanted: Order, symbols: Symbols) -> dict[str, str]:
         "type": wanted.type.value.upper(),
         "quantity": plain(wanted.quantity),
     }
-    if wanted.reduce_only:
+    if wanted.hedged:  # the venue takes no reduceOnly there; an order for its side cannot turn it
+        if not wanted.reduce_only:
+            raise ValueError("in hedge mode nothing is opened")
+        request["positionSide"] = "LONG" if wanted.side is Side.SELL else "SHORT"
+    elif wanted.reduce_only:
         request["reduceOnly"] = "true"
     if wanted.conditional:
         if wanted.type is not OrderType.STOP_MARKET or wanted.stop_price is None:

@@ -81,7 +81,7 @@ _WARN = frozenset(
         AlertId.BOT_MEMORY_HIGH,
         AlertId.BOT_ERROR_RATE,
         AlertId.POSITION_EXTERNAL,
-        AlertId.ORDER_REJECTED,  # of an entry; page for a stop
+        AlertId.ORDER_REJECTED,  # of an entry; page for a stop or an exit
         AlertId.VENUE_MAINTENANCE,
         AlertId.DATA_STALE,  # page when entries are blocked for 10 min
         AlertId.DATA_INCOMPLETE,
