@@ -180,15 +180,14 @@ def _page(table: Table) -> str:
         if not table.replay
         else "Replay:\n  " + "\n  ".join(table.replay)
     )
-    hit = "".join(
-        f"{table.windows.get(window, 0):6}  {window.value}\n"
+    hit = [
+        f"{table.windows.get(window, 0):6}  {window.value}"
         for window in Window
         if table.least or window in table.windows
-    )
+    ]
     if hit:
-        text += (
-            f"\n\nkilled during{f' (at least {table.least} each)' if table.least else ''}\n{hit}"
-        )
+        least = f" (at least {table.least} each)" if table.least else ""
+        text += "\n".join([f"\n\nkilled during{least}", *hit])
     return (
         f"{text}\n\n{table.total('run')} points, {table.total('violations')} violations, "
         f"{table.seconds:.0f} s on the wire of {table.venue}. {verdict}\n"
