@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from watchkeeper.domain.client_id import BOT_NAME
+from watchkeeper.domain.model import TriggerPrice
 
 T = TypeVar("T")
 Positive = Annotated[int, Meta(gt=0)]
@@ -104,6 +105,8 @@ class ProtectionConfig(_Section, frozen=True):
     trailing_distance_pct: Decimal = Decimal(0)  # 0: the stop does not trail
     trailing_step_pct: Decimal = Decimal("0.1")  # smallest move worth a replacement
     underwater_pct: Decimal = Decimal(20)  # P16
+    # Stops fire, trail and are watched by it. One trade far from the market moves no mark price.
+    trigger_price: TriggerPrice = "mark"
 
 
 class PolicyConfig(_Section, frozen=True):

@@ -459,3 +459,36 @@ def test_a_journal_of_another_account_is_refused_in_words(rig: Rig, make_rig: Ma
     beat = rig.wait_beat(lambda beat: beat.state == "CONFIG_ERROR")
     assert rig.alias in beat.error
     assert other.alias in beat.error
+
+
+@pytest.mark.parametrize("trigger", ["mark", "last"])
+def test_stops_fire_by_the_price_that_is_set(make_rig: MakeRig, trigger: str) -> None:
+    rig = make_rig(f'[protection]\ntrigger_price = "{trigger}"\n')
+    rig.executor()
+    opened(rig, stop=45_000)
+    through = PRICE - 1_100
+    last, mark = (PRICE, through) if trigger == "last" else (through, PRICE)
+    rig.admin.price(last, mark=mark)
+    assert rig.now().position == QUANTITY
+    assert rig.now().protected
+    rig.admin.price(through, mark=through)
+    rig.wait_flat()
+    assert rig.sent(OrderKind.EXIT) == []
+
+
+def test_by_the_last_price_the_venue_tells_whether_a_stop_was_passed(make_rig: MakeRig) -> None:
+    """A reading tells the mark price alone, which has passed it here, too, and decides nothing."""
+    rig = make_rig('[protection]\ntrigger_price = "last"\n')
+    process = rig.executor()
+    opened(rig, stop=45_000)
+    rig.kill(process)
+    rig.admin.hand_cancel("BTCUSDT", alias=rig.alias, algo_id=rig.now().stops[0].algo_id)
+    rig.admin.price(PRICE, mark=PRICE - 1_100)
+    process = rig.executor(ready=False)
+    rig.wait_protected(QUANTITY, stop=45_000)
+    rig.kill(process)
+    rig.admin.hand_cancel("BTCUSDT", alias=rig.alias, algo_id=rig.now().stops[0].algo_id)
+    rig.admin.price(PRICE - 1_100, mark=PRICE - 1_100)
+    rig.executor(ready=False)
+    rig.wait_flat()
+    assert rig.sent(OrderKind.STOP)[-1]["code"] == -2021

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal
 
 import apsw
 import msgspec
@@ -24,6 +26,8 @@ from watchkeeper.domain.model import (
     OrderKind,
     OrderState,
     Side,
+    Standing,
+    Tick,
 )
 from watchkeeper.execution import executor as module
 from watchkeeper.lease.host_lock import LockLost
@@ -782,3 +786,29 @@ async def test_old_rows_leave_the_journal_while_nothing_else_happens(
     await eventually_async(lambda: desk.journal.order(old.client_id) is None)
     assert desk.journal.order(recent.client_id) is not None
     tidying.cancel()
+
+
+@pytest.mark.parametrize("trigger", ["mark", "last"])
+async def test_a_refused_stop_is_watched_by_the_price_that_stops_fire_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trigger: Literal["mark", "last"]
+) -> None:
+    monkeypatch.setattr(module, "TRAIL_POLL_S", 0.01)
+    protection = msgspec.structs.replace(CONFIG.protection, trigger_price=trigger)
+    desk = Desk(tmp_path, msgspec.structs.replace(CONFIG, protection=protection))
+    desk.venue.amounts[BTC] = Decimal(2)
+    desk.journal.save_position(held(2))
+    await desk.start()
+    desk.journal.stand(Standing("S14", BTC, NOW_MS, "no"))
+    prices = {"last": Decimal(100), "mark": Decimal(100)}
+    tick = Tick(symbol=BTC, venue_ms=NOW_MS, received_ms=NOW_MS, **prices)
+    other = "last" if trigger == "mark" else "mark"
+    shown = [msgspec.structs.replace(tick, **{other: Decimal(97)})]
+    monkeypatch.setattr(desk.executor, "_prices", SimpleNamespace(get=lambda _symbol: shown[0]))
+    watching = asyncio.create_task(desk.executor._watch_refused())
+    await asyncio.sleep(0.1)
+    assert desk.venue.amounts[BTC] == 2
+    shown[0] = msgspec.structs.replace(tick, **{trigger: Decimal(97)})
+    await eventually_async(lambda: not desk.venue.amounts[BTC])
+    watching.cancel()
+    await desk.executor.drain(1)
+    desk.close()

@@ -97,6 +97,7 @@ class Bot:
             self._alarm,
             fence=lambda: None,
             underwater_pct=policy.protection.underwater_pct,
+            trigger=policy.protection.trigger_price,
         )
 
     def _alarm(

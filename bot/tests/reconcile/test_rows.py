@@ -33,7 +33,7 @@ from bot.tests.reconcile.build import (
     there,
 )
 
-from watchkeeper.config import PolicyConfig
+from watchkeeper.config import PolicyConfig, ProtectionConfig
 from watchkeeper.domain.ledger import signed
 from watchkeeper.domain.model import OrderState, Side, Standing
 from watchkeeper.reconcile.account import KEY_FOR_MS
@@ -752,6 +752,13 @@ ROWS = [
         belief(held(2)),
         snapshot(there(2, mark=97)),
         [("S14", "CloseAtMarket")],
+    ),
+    Row(
+        "S14 by the last price no reading tells that it is through: the venue is asked",
+        belief(held(2)),
+        snapshot(there(2, mark=97)),
+        [("S2", "PlaceStop")],
+        policy=Policy(rules=RULES, protection=ProtectionConfig(trigger_price="last")),
     ),
     Row(
         "S14 a stop of the wrong size stays until the close went",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchkeeper.domain.model import Order, OrderKind, OrderState, OrderType, Side
-from watchkeeper.venue import wire
+from watchkeeper.venue import kraken_wire, wire
 from watchkeeper.venue.protocol import Missing, OrderEvent, SymbolRules, VenueError, one_way
 from watchkeeper.venue.symbols import Listing, Symbols
 
@@ -360,7 +360,7 @@ def test_requests() -> None:
         "reduceOnly": "true",
         "algoType": "CONDITIONAL",
         "triggerPrice": "44695.0",
-        "workingType": "CONTRACT_PRICE",
+        "workingType": "MARK_PRICE",
         "clientAlgoId": "wkS-alpha-1-b",
     }
     limit = wire.create_request(wanted(type=OrderType.LIMIT, price=Decimal(5)), SYMBOLS)
@@ -478,3 +478,27 @@ def test_after_the_trigger_only_the_regular_order_speaks(status: str) -> None:
 
 def test_other_events_are_none_of_ours() -> None:
     assert wire.event({"e": "ACCOUNT_UPDATE", "a": {}}, SYMBOLS) is None
+
+
+@pytest.mark.parametrize(
+    ("trigger", "binance"), [("mark", "MARK_PRICE"), ("last", "CONTRACT_PRICE")]
+)
+def test_a_stop_says_by_which_price_it_fires(
+    trigger: Literal["mark", "last"], binance: str
+) -> None:
+    stop = Order(
+        client_id="wkS-alpha-1-b",
+        symbol=SYMBOL,
+        side=Side.SELL,
+        kind=OrderKind.STOP,
+        type=OrderType.STOP_MARKET,
+        quantity=Decimal(1),
+        state=OrderState.INTENDED,
+        stop_price=Decimal(44_000),
+        reduce_only=True,
+        conditional=True,
+        trigger=trigger,
+    )
+    assert wire.create_request(stop, SYMBOLS)["workingType"] == binance
+    kraken = kraken_wire.create_request(stop, SYMBOLS, before_ms=1)
+    assert kraken["triggerSignal"] == trigger

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
 ZERO = Decimal(0)
+TriggerPrice = Literal["mark", "last"]  # by which of a symbol's prices a stop fires
 
 
 class Side(StrEnum):
@@ -116,6 +118,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     ``cancel_ms`` is when a cancel was last sent whose outcome is not known (O14), venue time; 0 if
     there is none. ``forced``: the venue itself made it, to liquidate or deleverage (P15).
     ``hedged``: of an account in hedge mode, for the position on the side opposite to its own.
+    ``trigger``: of a stop, as it is sent; what rests may go by the other price until it moves.
     """
 
     client_id: str
@@ -140,6 +143,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     cancel_ms: int = 0
     forced: bool = False
     hedged: bool = False
+    trigger: TriggerPrice = "mark"
 
     @property
     def remaining(self) -> Decimal:
@@ -234,5 +238,9 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def price(self) -> Decimal:
-        """What is acted on: the mark price, by which the venue fires stops, else the last one."""
+        """What entries are sized and strategies decide by: the mark price, else the last one."""
         return self.mark or self.last
+
+    def by(self, trigger: TriggerPrice) -> Decimal:
+        """The price that stops fire by."""
+        return self.last if trigger == "last" else self.price

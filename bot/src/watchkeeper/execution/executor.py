@@ -167,6 +167,7 @@ class Executor:
             accepted=self._count_accepted,
             key_refused=self._key_refused,
             underwater_pct=config.protection.underwater_pct,
+            trigger=config.protection.trigger_price,
         )
         self.reconciler = Reconciler(
             config=config,
@@ -697,7 +698,9 @@ class Executor:
                 quantity=quantity,
                 state=OrderState.INTENDED,
                 intent_id=intent.intent_id,
-                protective_stop=stop_of(self._config, intent, price, rules),
+                protective_stop=stop_of(
+                    self._config, intent, tick.by(self._config.protection.trigger_price), rules
+                ),
                 created_ms=self._venue.now_ms(),
             )
             self._journal.record_order(order)
@@ -846,22 +849,24 @@ class Executor:
     async def _trail(self) -> None:
         if self._config.protection.trailing_distance_pct <= ZERO:
             return
+        by = self._config.protection.trigger_price
         while True:
             await asyncio.sleep(TRAIL_POLL_S)
             for position in self._journal.positions():
                 tick = self._prices.get(position.symbol)
                 if tick is None or position.external or not self._fresh(tick):
                     continue
-                await self._work.uncancelled(self._trail_one(position.symbol, tick.price))
+                await self._work.uncancelled(self._trail_one(position.symbol, tick.by(by)))
 
     async def _watch_refused(self) -> None:
-        """Do what stops do that the venue refuses: by the market's price, and heard of (S14)."""
+        """Do what stops do that the venue refuses, by the price that they fire by (S14)."""
+        by = self._config.protection.trigger_price
         while True:
             await asyncio.sleep(TRAIL_POLL_S)
             for standing in self._journal.standing():
                 tick = self._prices.get(standing.symbol)
                 if standing.row == "S14" and tick is not None and self._fresh(tick):
-                    await self._work.uncancelled(self._watch_one(standing.symbol, tick.price))
+                    await self._work.uncancelled(self._watch_one(standing.symbol, tick.by(by)))
 
     async def _watch_one(self, symbol: str, price: Decimal) -> None:
         async with self._protection:

@@ -106,7 +106,8 @@ def for_intent(
     if intent.action != "enter":
         reasons.append(f"action {intent.action!r} is neither 'enter' nor 'exit'")
     if tick is not None:
-        reasons += _stop_reasons(config, intent, tick.price, rules)
+        fires_by = tick.by(config.protection.trigger_price)
+        reasons += _stop_reasons(config, intent, fires_by, rules)
     pending = {o.symbol for o in entries} | {p.symbol for p in now.positions} | set(now.foreign)
     if len(pending | {symbol}) > config.risk.max_open_positions:
         reasons.append(f"risk.max_open_positions is {config.risk.max_open_positions}")

@@ -18,9 +18,10 @@ from watchkeeper.domain.model import (
     OrderType,
     Position,
     Standing,
+    TriggerPrice,
 )
 from watchkeeper.journal.store import Journal
-from watchkeeper.reconcile.protection import tighter, would_fire
+from watchkeeper.reconcile.protection import passed, tighter
 from watchkeeper.venue.protocol import (
     ClockOff,
     DuplicateClientId,
@@ -59,6 +60,7 @@ class Stops:
         accepted: called for each order that the venue has confirmed.
         key_refused: called when the key may not send or cancel it (A5).
         underwater_pct: from this loss on a position is not closed without a person (P16).
+        trigger: by which price stops fire.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Stops:
         accepted: Callable[[], None] = lambda: None,
         key_refused: Callable[[Order, KeyProblem], None] = lambda _order, _error: None,
         underwater_pct: Decimal,
+        trigger: TriggerPrice,
     ) -> None:
         self._journal = journal
         self._venue = venue
@@ -85,6 +88,7 @@ class Stops:
         self._accepted = accepted
         self._key_refused = key_refused
         self._underwater_pct = underwater_pct
+        self._trigger = trigger
 
     async def place(self, position: Position, stop_price: Decimal, client_id: str = "") -> bool:
         """Let a stop for the whole position rest. True: it does.
@@ -285,6 +289,7 @@ class Stops:
                 stop_price=stop_price,
                 reduce_only=True,
                 conditional=True,
+                trigger=self._trigger,
                 intent_id=position.intent_id,
                 created_ms=self._venue.now_ms(),
             )
@@ -381,17 +386,16 @@ class Stops:
                 now_ms, "S14", order.client_id, "refused", {"code": error.code, "why": str(error)}
             )
 
-    async def watch(self, position: Position, mark: Decimal) -> bool:
-        """Do what a stop that the venue refuses would do: leave the position where the price has
-        passed it (S14). True: it is being left."""
-        price = position.stop_price
-        seen = msgspec.structs.replace(position, mark_price=mark)
-        if price is None or not would_fire(seen, price):
+    async def watch(self, position: Position, price: Decimal) -> bool:
+        """Do what a stop that the venue refuses would do: leave the position where ``price``, the
+        one that stops fire by, has passed it (S14). True: it is being left."""
+        stop = position.stop_price
+        if stop is None or not passed(position.side, price, stop):
             return False
         self._journal.record_decision(
-            self._venue.now_ms(), "S14", position.symbol, "fired", {"mark": mark, "stop": price}
+            self._venue.now_ms(), "S14", position.symbol, "fired", {"price": price, "stop": stop}
         )
-        await self.close(position, f"its refused stop {price} is passed at {mark}")
+        await self.close(position, f"its refused stop {stop} is passed at {price}")
         return True
 
     def _journal_placed(self, placed: Order) -> bool:

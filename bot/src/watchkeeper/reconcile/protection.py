@@ -27,9 +27,14 @@ def round_stop(side: Side, price: Decimal, rules: SymbolRules | None) -> Decimal
 
 def would_fire(position: Position, stop_price: Decimal) -> bool:
     """Whether a stop at ``stop_price`` is already through the mark price."""
-    if position.mark_price is None:
-        return False
-    return (position.mark_price - stop_price) * position.side.sign <= ZERO
+    return position.mark_price is not None and passed(
+        position.side, position.mark_price, stop_price
+    )
+
+
+def passed(side: Side, price: Decimal, stop_price: Decimal) -> bool:
+    """Whether ``price`` has reached the stop of a ``side`` position."""
+    return (price - stop_price) * side.sign <= ZERO
 
 
 def desired_stop(

@@ -263,7 +263,9 @@ def _place(draft: Draft, position: Position, row: str, resting: Sequence[Order])
         why = "neither its entry price nor a mark price is known: no stop can be placed"
         draft.alarm(row, "position-unprotected", symbol, why)
         return False
-    if would_fire(position, price):
+    # Where stops fire by the last price, a reading does not tell whether it has passed: the venue
+    # is asked, which refuses such a stop or fires it at once.
+    if policy.trigger_price == "mark" and would_fire(position, price):
         draft.do(
             CloseAtMarket(
                 row="S14",

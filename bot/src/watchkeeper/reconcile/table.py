@@ -33,6 +33,7 @@ _CHOICES: tuple[tuple[str, str, str], ...] = (
     ("S2", "protection.stop_distance_pct", "% of the entry price where nothing else says"),
     ("S5", "policy.stop_fill_deadline_ms", "a fired stop that does not fill: then market"),
     ("S9", "protection.trailing_distance_pct", "% behind the best price; 0: no trailing"),
+    ("S9 S14", "protection.trigger_price", "what stops fire, trail and are watched by: mark, last"),
     ("S13", "policy.exiting", "a stop while an exit works: place or wait"),
     ("S13", "policy.exit_deadline_ms", "how long is waited"),
     ("S14", "policy.refused_stop", "a refused stop: watch in software, or exit"),

@@ -348,8 +348,7 @@ def create_request(wanted: Order, symbols: Symbols, *, before_ms: int) -> dict[s
         request["reduceOnly"] = "true"
     match wanted.type:
         case OrderType.STOP_MARKET if wanted.conditional and wanted.stop_price is not None:
-            # By the mark price: it is what the rest of the bot measures a stop against.
-            prices = {"stopPrice": plain(wanted.stop_price), "triggerSignal": "mark"}
+            prices = {"stopPrice": plain(wanted.stop_price), "triggerSignal": wanted.trigger}
             return request | {"orderType": "stp"} | prices
         case OrderType.LIMIT if not wanted.conditional and wanted.price is not None:
             return request | {"orderType": "lmt", "limitPrice": plain(wanted.price)}

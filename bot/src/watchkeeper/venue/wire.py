@@ -62,6 +62,8 @@ _TYPES = {
 }
 
 
+_WORKING_TYPES = {"mark": "MARK_PRICE", "last": "CONTRACT_PRICE"}
+
 # Source: *Event: Order Update*, "Liquidation and ADL"; delivery settles under the third one.
 _FORCED = ("autoclose-", "adl_autoclose", "settlement_autoclose-")
 
@@ -317,7 +319,7 @@ def create_request(wanted: Order, symbols: Symbols) -> dict[str, str]:
             raise ValueError("a conditional order is a stop_market order with a stop price")
         request["algoType"] = "CONDITIONAL"
         request["triggerPrice"] = plain(wanted.stop_price)
-        request["workingType"] = "CONTRACT_PRICE"
+        request["workingType"] = _WORKING_TYPES[wanted.trigger]
         request["clientAlgoId"] = wanted.client_id
         return request
     if wanted.type is OrderType.LIMIT:
