@@ -106,7 +106,8 @@ def _places_another(belief: Belief, seen: Snapshot) -> Iterable[Action]:
             yield PlaceStop(row="S1", why="", position=held, stop_price=held.stop_price - 100)
 
 
-_NAIVE: dict[str, Callable[[Belief, Snapshot], Iterable[Action]]] = {
+_Naive = Callable[[Belief, Snapshot], Iterable[Action]]
+_NAIVE: dict[str, _Naive] = {
     "P10": _adopts_anew,
     "P19": _exits_when_away,
     "O2": _takes_absent_for_rejected,
@@ -198,7 +199,7 @@ _OUTSIDE: dict[str, Callable[[], None]] = {
 
 def leave_out(row: str) -> None:
     """From now on the row does not exist in this process."""
-    naive = _NAIVE.get(row, lambda _belief, _seen: ())
+    naive: _Naive = _NAIVE.get(row, lambda _belief, _seen: ())
 
     def without(belief: Belief, seen: Snapshot, *rest: Any) -> Plan:
         seen = _prices_nothing(seen) if row == "P3" else seen

@@ -150,6 +150,7 @@ def test_a_paused_market_stands_still(venue: PaperVenue) -> None:
 
 
 def test_a_symbol_that_is_listed_no_more_can_be_left_and_not_entered(venue: PaperVenue) -> None:
+    """error-code: -4140 INVALID_OPENING_POSITION_STATUS."""
     client = RawClient(venue)
     assert client.order("BUY", "0.02").status == 200
     venue.admin.rules(listed=False)
