@@ -29,7 +29,7 @@ class Venue(MemoryVenue):
         return super().now_ms() + self.ahead_ms
 
     async def exposure(self, **_: Any) -> Exposure:
-        return Exposure(taken_ms=self.now_ms(), positions=self.positions(), stops=(), fills=())
+        return Exposure(taken_ms=self.now_ms(), positions=self.positions(), stops=())
 
 
 def flattener(venue: Venue, *, fenced: bool = True) -> Flattener:

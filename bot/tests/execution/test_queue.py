@@ -3,22 +3,27 @@ the bus or to programs that trading does not need (T19, T20)."""
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import apsw
 import msgspec
 import pytest
-from bot.tests.execution.rig import Rig
+from bot.tests.execution.rig import ETH, Rig
+from bot.tests.support.full_disk import FULL
 
-from watchkeeper.bus.protocol import ALERTS, INTENTS, BusError
+from watchkeeper.bus.protocol import ALERTS, INTENTS
 from watchkeeper.bus.sqlite import open_bus
 from watchkeeper.domain.model import OrderKind
 from watchkeeper.watch.alerts import AlertId, make_alert
 
 QUANTITY = "0.02"
+ROOT = Path(__file__).parents[3]
 _STRATEGY = """
 import sys, time
 from pathlib import Path
@@ -69,19 +74,84 @@ def test_a_locked_bus_degrades_the_executor_and_loses_no_intent(rig: Rig) -> Non
     rig.check()
 
 
-def test_a_full_bus_refuses_and_keeps_what_it_acknowledged(rig: Rig) -> None:
-    kept = rig.intend("buy", ttl_ms=120_000)
-    bus = open_bus(rig.paths.bus)
-    pages = bus._db.pragma("page_count")
-    bus._db.pragma("max_page_count", pages)  # SQLite then says SQLITE_FULL, as a full disk does
-    with pytest.raises(BusError, match="full"):
-        bus.publish("elsewhere", "large", b"x" * 4_000_000)
-    bus.close()
-    rig.executor(ready=False)
+class FullDisk:
+    """The executor's disk: no database named to :meth:`fill` can grow until :meth:`free`."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._switch = rig.paths.root / "full"
+
+    def fill(self, *databases: Path) -> None:
+        self._switch.write_text(" ".join(path.name for path in databases))
+
+    def free(self) -> None:
+        self._switch.unlink()
+
+    def executor(self) -> subprocess.Popen[bytes]:
+        environment = self._rig.environment
+        paths = os.pathsep.join((str(ROOT), environment["PYTHONPATH"]))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bot.tests.support.full_disk", "run", "executor"],
+            env={**environment, "PYTHONPATH": paths, FULL: str(self._switch)},
+        )
+        self._rig.processes.append(process)
+        self._rig.follow(process)
+        return process
+
+
+@pytest.fixture
+def disk(rig: Rig) -> FullDisk:
+    return FullDisk(rig)
+
+
+@pytest.mark.system
+def test_on_a_full_disk_what_cannot_be_acknowledged_is_weighed_once_and_sent_once(
+    rig: Rig, disk: FullDisk
+) -> None:
+    """What waits behind it is not kept waiting, and a person's command is not carried out again and
+    again. Killed and back, the executor finds all of it once more and sends nothing twice."""
+    process = disk.executor()
+    rig.wait_entries()
+    disk.fill(rig.paths.bus)
+    rig.intend("buy", ttl_ms=120_000)
+    refused = rig.intend("sell", symbol=ETH, ttl_ms=1)
     rig.wait_protected(QUANTITY)
-    journal = rig.journal()
-    assert journal.order_for_intent(kept.intent_id) is not None
-    journal.close()
+    rig.wait_refused(refused)
+    rig.command("reconcile")
+    rig.intend("sell", action="exit", ttl_ms=120_000)
+    rig.wait_flat()
+    rig.wait_beat(lambda beat: beat.state == "DEGRADED" and "full" in beat.error)
+    time.sleep(3)  # the acknowledgements are tried again every second
+    assert len(rig.logged("intent_refused")) == 1
+    assert len(rig.logged("command")) == 1
+    assert rig.wait_beat(lambda beat: True).progress["queue_depth"] == 3
+
+    rig.kill(process)
+    disk.executor()
+    rig.wait_beat(lambda beat: beat.state == "DEGRADED" and "full" in beat.error)
+    disk.free()
+    rig.wait_beat(lambda beat: beat.state == "READY" and beat.progress["queue_depth"] == 0)
+    assert len(rig.sent(OrderKind.ENTRY)) == len(rig.sent(OrderKind.EXIT)) == 1
+    rig.check()
+
+
+@pytest.mark.system
+def test_where_the_journal_lies_on_it_too_nothing_is_opened_and_an_exit_is_sent_once(
+    rig: Rig, disk: FullDisk
+) -> None:
+    disk.executor()
+    rig.wait_entries()
+    rig.intend("buy", ttl_ms=120_000)
+    rig.wait_protected(QUANTITY)
+    disk.fill(rig.paths.bus, rig.paths.journal)
+    rig.command("reconcile")
+    entry = rig.intend("buy", symbol=ETH, quantity="0.5", ttl_ms=1_000)
+    rig.wait_refused(entry)
+    rig.intend("sell", action="exit", ttl_ms=120_000)
+    rig.wait_flat()
+    disk.free()
+    rig.wait_beat(lambda beat: beat.state == "READY" and beat.progress["queue_depth"] == 0)
+    assert len(rig.sent(OrderKind.ENTRY)) == len(rig.sent(OrderKind.EXIT)) == 1
     rig.check()
 
 

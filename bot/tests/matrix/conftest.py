@@ -113,7 +113,9 @@ def _judge(request: pytest.FixtureRequest, case: Case) -> None:
     cited, calls = case.cited(), len(case.calls())
     for mark in request.node.iter_markers("row"):
         row = mark.args[0]
-        assert row in cited, f"{row} is not in the decision log: {sorted(cited)}"
+        # What a mutant says of rows is not looked at: it is found out by what it does.
+        if not os.environ.get(WITHOUT):
+            assert row in cited, f"{row} is not in the decision log: {sorted(cited)}"
         if mark.kwargs.get("nothing"):
             assert not calls, f"{row} asks for nothing, {calls} calls were sent"
 

@@ -11,8 +11,8 @@ from bot.tests.execution.rig import BTC
 from bot.tests.execution.test_executor_reconciles import damage
 from bot.tests.matrix.case import QUANTITY, STOP, Case
 from bot.tests.matrix.conftest import Cases
-from bot.tests.support.paper_venue import PaperVenue, RawClient
 
+from watchkeeper.domain.client_id import decode
 from watchkeeper.domain.model import OrderKind
 from watchkeeper.watch.latch import is_halted
 
@@ -102,22 +102,23 @@ def test_a_revoked_key_stops_entries_and_pages(case: Case) -> None:
 
 
 @row("A6")
-def test_a_symbol_that_is_listed_no_more_is_kept_and_told(case: Case, venue: PaperVenue) -> None:
-    client = RawClient(venue, case.alias)
-    path = "/fapi/v1/exchangeInfo"
-    listed = client.exchange("GET", path, None, {}).body
-    client.close()
-    names = [entry["symbol"] for entry in listed["symbols"]]
-    gone = next(name for name in names if name not in ("BTCUSDT", "ETHUSDT"))
-    listed["symbols"] = [entry for entry in listed["symbols"] if entry["symbol"] != gone]
-    case.admin.fault(
-        "respond", times=None, match={"method": "GET", "path": path}, status=200, body=listed
-    )
-    case.hand("BUY", "1", symbol=gone)
+def test_a_symbol_that_is_listed_no_more_is_kept_and_told(case: Case) -> None:
+    case.hand("BUY", "1", symbol="SOLUSDT")
+    case.admin.rules("SOLUSDT", listed=False)
     case.run()
     case.wait_alert("A6", "position-external")
-    case.wait_journal(lambda journal: journal.position(gone) is not None)
-    case.until(lambda: case.sent(OrderKind.STOP), what="a stop for it")
+    case.wait_journal(lambda journal: journal.position("SOLUSDT") is not None)
+    case.until(lambda: case.admin.state(case.alias)["open_algo_orders"], what="a stop for it")
+
+
+@row("A6")
+def test_one_of_the_bot_s_own_is_kept_under_its_stop_and_not_entered_again(case: Case) -> None:
+    case.held()
+    case.admin.rules(listed=False)
+    case.run()
+    case.wait_alert("A6", "position-external")
+    case.wait_protected(QUANTITY, stop=STOP)
+    assert case.calls() == []
 
 
 @row("A7", nothing=True)
@@ -186,6 +187,7 @@ def test_what_was_read_before_a_pause_decides_nothing(make_case: Cases) -> None:
     case.held()
     process = case.run()
     case.wait_calm()
+    first_epoch = case.wait_beat(lambda beat: "epoch" in beat.progress).progress["epoch"]
     case.hold("delay", "GET", "/fapi/v3/positionRisk", times=None, delay_s=0.3)
     before = len([e for e in case.events() if e.get("path") == "/fapi/v3/positionRisk"])
     case.command("reconcile")
@@ -196,7 +198,12 @@ def test_what_was_read_before_a_pause_decides_nothing(make_case: Cases) -> None:
         what="a reading under way",
     )
     process.send_signal(signal.SIGSTOP)
+    take_stop_away(case)
     time.sleep(2.5)  # longer than any answer can take
     process.send_signal(signal.SIGCONT)
     case.wait_row("A11")
     case.wait_protected(QUANTITY, stop=STOP)
+    (stop,) = case.sent(OrderKind.STOP)
+    sender = decode(stop["client_id"])
+    assert sender is not None
+    assert sender.epoch > first_epoch, "whoever was paused takes the lease anew"

@@ -75,7 +75,24 @@ def test_an_entry_whose_answer_was_an_error_is_asked_for_and_never_sent_again(ca
 
 
 @row("O4")
-def test_an_entry_that_the_venue_rejected_is_over(case: Case) -> None:
+def test_an_entry_that_the_venue_rejects_is_over_with_its_reason(case: Case) -> None:
+    case.executor()
+    case.admin.deposit("-9990", case.alias)  # what is left is no margin for it
+    intent = case.intend()
+    case.wait_journal(lambda journal: journal.order_for_intent(intent.intent_id) is not None)
+    case.wait_row("O4")
+    journal = case.journal()
+    order = journal.order_for_intent(intent.intent_id)
+    journal.close()
+    assert order is not None
+    assert order.state is OrderState.REJECTED
+    assert "-2019" in order.reject_reason
+    assert len(case.sent(OrderKind.ENTRY)) == 1
+
+
+@row("O4")
+def test_and_so_is_one_that_is_found_rejected(case: Case) -> None:
+    """The paper venue keeps no order that it rejected, others do: so the answer is altered."""
     entry = case.order()
     case.believe(entry)
     resting = case.send(msgspec.structs.replace(entry, type=OrderType.LIMIT, price=BELOW))
@@ -224,6 +241,8 @@ def test_an_entry_cancelled_while_away_is_over(case: Case) -> None:
 
 @row("O11")
 def test_a_partly_filled_entry_whose_every_trade_is_known_is_closed(case: Case) -> None:
+    """On the paper venue old orders stay found, and Binance forgets none that has filled before
+    three months are over: so the answers about the order and its trades are altered."""
     entry = case.send(case.order(state=OrderState.PARTIALLY_FILLED, quantity="0.05"))
     case.hand("SELL", "0.03")  # 0.02 are left
     trades = [{"qty": "0.02", "quoteQty": "920", "side": "BUY", "price": str(PRICE)}]
@@ -257,6 +276,7 @@ def test_a_cancel_without_an_answer_is_never_taken_for_done(case: Case) -> None:
     case.believe(second)
     lost = case.hold("lost_before", "DELETE", "/fapi/v1/algoOrder", "wkS-", hold_s=20, times=None)
     case.run()
+    case.until(lambda: case.logged("cancel_unresolved"), what="a cancel without an answer")
     case.wait_blocked("O14")
     assert known(case, second).state is OrderState.OPEN
     case.admin.clear_faults(lost)

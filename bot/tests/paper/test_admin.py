@@ -147,3 +147,40 @@ def test_a_paused_market_stands_still(venue: PaperVenue) -> None:
     still = admin.market()
     assert admin.market() == still
     assert admin.health()["status"] == "ok"
+
+
+def test_a_symbol_that_is_listed_no_more_can_be_left_and_not_entered(venue: PaperVenue) -> None:
+    """error-code: -4140 INVALID_OPENING_POSITION_STATUS."""
+    client = RawClient(venue)
+    assert client.order("BUY", "0.02").status == 200
+    venue.admin.rules(listed=False)
+    listed = client.send("GET", "/fapi/v1/exchangeInfo").body["symbols"]
+    assert "BTCUSDT" not in [entry["symbol"] for entry in listed]
+    assert client.order("BUY", "0.02").code == -4140
+    assert client.stop("SELL", 45_000, "0.02").status == 200
+    assert client.order("SELL", "0.02", reduceOnly="true").status == 200
+    client.close()
+    venue.restart()
+    assert client.order("BUY", "0.02").status == 200
+    client.close()
+
+
+def test_a_minimum_may_be_raised_above_what_is_held(venue: PaperVenue) -> None:
+    client = RawClient(venue)
+    assert client.order("BUY", "0.004").status == 200
+    venue.admin.rules(min_quantity="0.005")
+    (entry, *_) = client.send("GET", "/fapi/v1/exchangeInfo").body["symbols"]
+    sizes = {f["filterType"]: f.get("minQty") for f in entry["filters"]}
+    assert sizes["LOT_SIZE"] == sizes["MARKET_LOT_SIZE"] == "0.005"
+    assert client.order("SELL", "0.004", reduceOnly="true").code == -4004
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("symbol", "terms"), [("PF_XBTUSD", {"listed": False}), ("BTCUSDT", {"min_quantity": "0.0005"})]
+)
+def test_rules_that_cannot_be_are_refused(
+    shared_venue: PaperVenue, symbol: str, terms: dict[str, object]
+) -> None:
+    with pytest.raises(AdminFailure):
+        shared_venue.admin.rules(symbol, **terms)

@@ -305,8 +305,8 @@ async def test_positions_are_protected_first_and_then_damage_is_looked_for(
         check_journal(path, bot=bot)
 
     monkeypatch.setattr(module, "check_journal", check)
+    holder = HostLock(program.paths.locks, "binanceusdm", ACCOUNT)
     if spare:
-        holder = HostLock(program.paths.locks, "binanceusdm", ACCOUNT)
         assert holder.try_acquire()
         program.start()
         await program.until(lambda: program.state == "SPARE")

@@ -32,6 +32,7 @@ from watchkeeper.venue.protocol import (
     OrderRejected,
     OutcomeUnknown,
     Snapshot,
+    Statement,
     SymbolRules,
     VenueEvent,
     VenueUnavailable,
@@ -163,13 +164,12 @@ class MemoryVenue:
             symbols=None if of_symbols is None else frozenset(of_symbols),
         )
 
-    async def exposure(
-        self,
-        *,
-        fills_since_ms: int | None = None,
-        fill_symbols: Sequence[str] = (),
-        protective: bool = False,
-    ) -> Exposure:
+    async def exposure(self, *, protective: bool = False) -> Exposure:
+        raise NotImplementedError
+
+    async def statement(
+        self, *, since_ms: int, of_symbols: Sequence[str] | None = None, protective: bool = False
+    ) -> Statement:
         raise NotImplementedError
 
     async def fetch_order(self, order: Order) -> Order | NotFound:

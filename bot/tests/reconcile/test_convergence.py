@@ -55,7 +55,7 @@ from watchkeeper.reconcile.model import (
 )
 from watchkeeper.reconcile.plan import plan
 from watchkeeper.reconcile.positions import LESS_FOR_MS
-from watchkeeper.reconcile.protection import protects
+from watchkeeper.reconcile.protection import desired_stop, protects, tighter
 
 # How many examples is the profile's choice; see bot/tests/conftest.py.
 FAST = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -535,63 +535,278 @@ def test_lost_answers_leave_at_least_one_stop_and_in_the_end_exactly_one(
     assert world.venue.entries_sent == []
 
 
+# A warm start and a cold one. States here are ones that real life leads to: what is believed was
+# true a moment ago, and whatever happened since left its traces at the venue.
+
+HELD_FATES = ["same", "moving", "cancelled", "dropped", "fired", "part", "closed", "less", "more"]
+HELD_FATES += ["turned", "lost row"]
+SENT_FATES = ["nothing", "never arrived", "executed", "executed and protected", "rests"]
+SENT_FATES += ["rests, a part executed", "rests, a part executed and protected"]
+DISTANCES = st.sampled_from([1, 2, 3, 5, 10])  # % from the entry price to the bot's own stop
+GAINS = st.sampled_from(["-0.4", 0, 1, 5])  # % that the price has gone the position's way
+
+
+class Story(msgspec.Struct):
+    """What the bot wanted with one symbol."""
+
+    symbol: str
+    side: Side
+    quantity: Decimal
+    entry_price: Decimal
+    stop_price: Decimal
+    mark: Decimal
+
+    def away(self, percent: object) -> Decimal:
+        """So much on the losing side of the entry price, on a step of the venue's."""
+        wanted = self.entry_price * (1 - self.side.sign * dec(percent) / 100)
+        return wanted.quantize(dec("0.1"))
+
+    def stop(self, number: int, **more: Any) -> Order:
+        made = stop(
+            self.quantity,
+            self.stop_price,
+            self.side.opposite,
+            client_id=f"wkS-alpha-{_epoch(self.symbol)}-{number}",
+            symbol=self.symbol,
+        )
+        return msgspec.structs.replace(made, **more)
+
+    def entry(self, state: OrderState, filled: Decimal = ZERO, **more: Any) -> Order:
+        return order(
+            f"wkE-alpha-{_epoch(self.symbol)}-1",
+            state,
+            self.quantity,
+            self.side,
+            filled=filled,
+            symbol=self.symbol,
+            average_price=self.entry_price if filled else None,
+            protective_stop=self.stop_price,
+            intent_id=f"i-{self.symbol}",
+            updated_ms=AGO_MS,
+            **more,
+        )
+
+
+def _epoch(symbol: str) -> int:
+    return 1 + list(RULES).index(symbol)
+
+
 @st.composite
 def explained_worlds(draw: st.DrawFn) -> World:
-    """States that real life leads to: what is believed was true a moment ago."""
-    world = World()
-    venue = world.venue
-    was = dec(draw(st.sampled_from(["-2", "2", "3"])))
-    side = Side.BUY if was > ZERO else Side.SELL
-    venue.marks[BTC] = dec(draw(st.sampled_from([99, 100, 101])))
-    price = dec(98) if side is Side.BUY else dec(102)
-    known = stop(abs(was), price, side.opposite, client_id="wkS-alpha-1-1")
-    world.positions.append(held(was, stop_client_id=known.client_id))
-    world.orders.append(known)
-    venue.amounts[BTC] = was
-    match draw(st.sampled_from(["same", "cancelled", "stopped", "closed", "less", "more", "gone"])):
-        case "same":
-            venue.orders[known.client_id] = known
-        case "cancelled":
-            ended = msgspec.structs.replace(known, state=OrderState.CANCELLED)
-            venue.orders[known.client_id] = ended
-        case "stopped":
-            done = {"state": OrderState.FILLED, "filled": abs(was), "average_price": price}
-            venue.orders[known.client_id] = msgspec.structs.replace(known, **done)
-            venue.amounts[BTC] = ZERO
-        case "closed":
-            venue.orders[known.client_id] = known
-            venue.amounts[BTC] = ZERO
-            venue.trades.append(fill(side.opposite, abs(was)))
-        case "less":
-            venue.orders[known.client_id] = known
-            venue.amounts[BTC] = was - side.sign
-        case "more":
-            venue.orders[known.client_id] = known
-            venue.amounts[BTC] = was + side.sign
-        case _:
-            pass  # the stop was never there
+    world = World(policy=draw(st.sampled_from([POLICY, TRAILING])))
+    for symbol in RULES:
+        side = draw(st.sampled_from(Side))
+        story = Story(
+            symbol, side, dec(draw(st.integers(2, 4))), dec(draw(st.integers(99, 101))), ZERO, ZERO
+        )
+        story.stop_price, story.mark = story.away(draw(DISTANCES)), story.away(-dec(draw(GAINS)))
+        world.venue.marks[symbol] = story.mark
+        world.venue.entries[symbol] = story.entry_price
+        if draw(st.booleans()):
+            _held(world, story, draw(st.sampled_from(HELD_FATES)), trailed=draw(st.booleans()))
+        else:
+            _sent(world, story, draw(st.sampled_from(SENT_FATES)))
     return world
+
+
+def _held(world: World, story: Story, fate: str, *, trailed: bool) -> None:
+    """A position was held under its stop, and then this happened."""
+    venue, symbol, sign = world.venue, story.symbol, story.side.sign
+    best = story.mark if tighter(story.side, story.mark, story.entry_price) else story.entry_price
+    entry, resting = story.entry(OrderState.FILLED, story.quantity), story.stop(1)
+    venue.orders[entry.client_id] = entry
+    venue.trades.append(
+        fill(story.side, story.quantity, story.entry_price, order_id=entry.venue_id, symbol=symbol)
+    )
+    venue.amounts[symbol] = story.quantity * sign
+    if fate != "lost row":
+        believed = held(
+            story.quantity * sign,
+            symbol=symbol,
+            entry_price=story.entry_price,
+            stop_price=story.stop_price,
+            best_price=best if trailed else story.entry_price,
+            stop_client_id=resting.client_id,
+            intent_id=entry.intent_id,
+        )
+        world.positions.append(believed)
+        world.orders += [entry, resting]
+    venue.orders[resting.client_id] = resting
+    match fate:
+        case "moving":  # killed between the new stop and the old one's cancel
+            new = story.stop(2, stop_price=story.away("0.9"))
+            venue.orders[new.client_id] = new
+            world.orders.append(
+                msgspec.structs.replace(new, state=OrderState.INTENDED, venue_id="", updated_ms=0)
+            )
+        case "cancelled":
+            venue.orders[resting.client_id] = story.stop(1, state=OrderState.CANCELLED)
+        case "dropped":
+            del venue.orders[resting.client_id]
+        case "fired":
+            _fire(venue, story, resting, OrderState.FILLED, story.quantity)
+        case "part":
+            _fire(venue, story, resting, OrderState.EXPIRED, dec(1))
+        case "closed":
+            _by_hand(venue, story, -story.quantity)
+        case "less":
+            _by_hand(venue, story, dec(-1))
+        case "more":
+            _by_hand(venue, story, dec(1))
+        case "turned":
+            _by_hand(venue, story, -story.quantity - 1)
+
+
+def _fire(
+    venue: MemoryVenue, story: Story, resting: Order, state: OrderState, filled: Decimal
+) -> None:
+    venue.orders[resting.client_id] = msgspec.structs.replace(
+        resting, state=state, filled=filled, average_price=story.stop_price, updated_ms=AGO_MS + 1
+    )
+    venue.amounts[story.symbol] -= filled * story.side.sign
+    of = {"order_id": resting.venue_id, "symbol": story.symbol}
+    venue.trades.append(fill(story.side.opposite, filled, story.stop_price, **of))
+
+
+def _by_hand(venue: MemoryVenue, story: Story, change: Decimal) -> None:
+    """Another hand adds to the position, or takes from it."""
+    side = story.side if change > ZERO else story.side.opposite
+    before = venue.amounts[story.symbol]
+    after = venue.amounts[story.symbol] = before + change * story.side.sign
+    if change > ZERO:
+        value = abs(before) * story.entry_price + change * story.mark
+        venue.entries[story.symbol] = value / abs(after)
+    elif after * before < ZERO:
+        venue.entries[story.symbol] = story.mark
+    of = {"order_id": f"hand-{story.symbol}", "symbol": story.symbol}
+    venue.trades.append(fill(side, abs(change), story.mark, **of))
+
+
+def _sent(world: World, story: Story, fate: str) -> None:
+    """An entry was sent, and nothing is known of how it went."""
+    venue, symbol = world.venue, story.symbol
+    if fate == "nothing":
+        return
+    waits = fate.startswith("rests")
+    limit = {"type": OrderType.LIMIT, "price": story.entry_price}
+    terms: dict[str, Any] = limit if waits else {}
+    state = OrderState.OPEN if waits else OrderState.UNKNOWN
+    world.orders.append(story.entry(state, **terms))
+    if fate == "never arrived":
+        return
+    filled = dec(1) if "part" in fate else ZERO if waits else story.quantity
+    now = OrderState.FILLED if not waits else OrderState.PARTIALLY_FILLED if filled else state
+    there = story.entry(now, filled, **terms)
+    there = msgspec.structs.replace(there, venue_id=f"order-{there.client_id}")
+    venue.orders[there.client_id] = there
+    if filled:
+        venue.amounts[symbol] = filled * story.side.sign
+        of = {"order_id": there.venue_id, "symbol": symbol}
+        venue.trades.append(fill(story.side, filled, story.entry_price, **of))
+    if "protected" in fate:
+        resting = story.stop(1, quantity=filled)
+        venue.orders[resting.client_id] = resting
+
+
+class End(msgspec.Struct, frozen=True):
+    """What a start has made of a symbol."""
+
+    amount: Decimal
+    believed: Decimal
+    entry_price: Decimal | None
+    external: bool | None
+    stop_price: Decimal | None  # as believed
+    stops: tuple[tuple[Decimal, Decimal | None, Side], ...]  # that rest
+    orders: tuple[tuple[str, OrderState, Decimal, Decimal], ...]  # known, and known to the venue
+
+
+def _end(bot: Bot, symbol: str) -> End:
+    position = bot.journal.position(symbol)
+    resting = bot.venue.stops(symbol)
+    known = [o for o in bot.journal.orders() if o.symbol == symbol and not o.conditional]
+    return End(
+        amount=bot.venue.amounts.get(symbol, ZERO),
+        believed=signed(position),
+        entry_price=position.entry_price if position else None,
+        external=position.external if position else None,
+        stop_price=position.stop_price if position else None,
+        stops=tuple((s.quantity, s.stop_price, s.side) for s in resting),
+        orders=tuple(
+            (o.client_id, o.state, o.quantity, o.filled)
+            for o in known
+            if o.client_id in bot.venue.orders
+        ),
+    )
 
 
 @FAST
 @given(explained_worlds())
 def test_a_warm_and_a_cold_start_end_in_the_same_state(world: World) -> None:
-    ends = []
+    """As far as the venue tells. It tells what is held and at what price, and the orders. A stop of
+    ours tells that the position is ours, and where its stop belongs. Two things it cannot tell:
+
+    * whose a position without a stop is, and where that was to be: a cold start takes it for
+      another hand's, at the policy's distance;
+    * the best price so far: a cold start trails from the entry price, and no stop gets wider.
+    """
+    ends: list[dict[str, End]] = []
     for cold in (False, True):
-        copied = copy.deepcopy(world)
-        with bot_in(copied, cold=cold) as bot:
+        with bot_in(copy.deepcopy(world), cold=cold) as bot:
             bot.one_pass()
             assert bot.look_and_plan().converged
-            (position,) = bot.journal.positions() or (None,)
-            ends.append(
-                (
-                    copied.venue.amounts[BTC],
-                    [(s.quantity, s.stop_price, s.side) for s in copied.venue.stops(BTC)],
-                    signed(position),
-                    position.stop_price if position else None,
-                )
-            )
-    assert ends[0] == ends[1]
+            ends.append({symbol: _end(bot, symbol) for symbol in RULES})
+    for symbol in RULES:
+        warm, cold_end = (end[symbol] for end in ends)
+        position = world.venue.position(symbol)
+        if position is not None:
+            resting = [s for s in world.venue.stops(symbol) if protects(s, position)]
+            if not resting:
+                warm, cold_end = _untold(world, position, warm, cold_end)
+            elif world.policy is TRAILING:
+                warm, cold_end = _trails(world, position, warm, cold_end)
+            for kept in resting:
+                assert not wider(position, cold_end.stop_price, kept.stop_price)
+        assert warm == cold_end
+
+
+def wider(position: Position, one: Decimal | None, other: Decimal | None) -> bool:
+    assert one is not None
+    assert other is not None
+    return tighter(position.side, other, one)
+
+
+def _untold(world: World, position: Position, warm: End, cold: End) -> tuple[End, End]:
+    """No stop of ours rests. Both ends, without what only a memory knows."""
+    default = desired_stop(position, world.policy.protection, RULES[position.symbol])
+    assert cold.external
+    assert cold.stops == ((position.quantity, default, position.side.opposite),)
+    wanted = {p.symbol: p.stop_price for p in world.positions if p.side is position.side}
+    wanted |= {
+        o.symbol: o.protective_stop
+        for o in world.orders
+        if o.protective_stop and not o.state.is_terminal and o.side is position.side
+    }
+    if position.symbol in wanted:
+        assert not warm.external
+        assert not wider(position, warm.stop_price, wanted[position.symbol])
+        memory = {"external": True, "stop_price": default, "stops": cold.stops}
+        assert [(q, side) for q, _, side in warm.stops] == [(q, side) for q, _, side in cold.stops]
+        warm = msgspec.structs.replace(warm, **memory)
+    return warm, cold
+
+
+def _trails(world: World, position: Position, warm: End, cold: End) -> tuple[End, End]:
+    """Our stop rests, and trails. Both ends, without what only a memory knows."""
+    remembered = {p.symbol: p.best_price for p in world.positions if p.side is position.side}
+    best, entered = remembered.get(position.symbol), position.entry_price
+    if best is None or entered is None or best == entered:
+        return warm, cold
+    # Who has added to it at a better price has moved the entry price beyond what was remembered.
+    ahead, behind = (cold, warm) if tighter(position.side, entered, best) else (warm, cold)
+    assert not wider(position, ahead.stop_price, behind.stop_price)
+    ((quantity, _, side),) = warm.stops
+    kept = {"stop_price": cold.stop_price, "stops": ((quantity, cold.stop_price, side),)}
+    return msgspec.structs.replace(warm, **kept), cold
 
 
 def test_an_alert_says_what_it_is_about_so_that_repeats_are_known() -> None:

@@ -39,6 +39,22 @@ def test_rounding_never_brings_a_stop_nearer_to_the_market(side: Side, price: De
     assert rounded % RULES[BTC].price_step == 0
 
 
+@pytest.mark.parametrize(
+    ("side", "price", "rounded"),
+    [
+        (Side.BUY, "148.33772", "148.3"),
+        (Side.SELL, "148.33772", "148.4"),
+        (Side.BUY, "45080.049", "45080"),
+        (Side.SELL, "0.0123456", "0.01235"),
+    ],
+)
+def test_a_stop_in_a_symbol_without_rules_is_on_any_tick(
+    side: Side, price: str, rounded: str
+) -> None:
+    """One that is listed no more (A6): its venue refuses a price between two ticks all the same."""
+    assert round_stop(side, dec(price), None) == dec(rounded)
+
+
 @given(sides, prices, prices)
 def test_a_stop_trails_in_one_direction_only(side: Side, best: Decimal, price: Decimal) -> None:
     start = round_stop(side, stop_at(side, best, Decimal(2)), RULES[BTC])

@@ -214,6 +214,11 @@ class AdminClient:
         """Quantity at each price level: small ones make large orders fill in parts."""
         return self.call("POST", f"/market/{symbol}/depth", {"quantity": quantity})
 
+    def rules(self, symbol: str = "BTCUSDT", **terms: object) -> Json:
+        """Change the symbol's rules until the venue is started again: ``listed``,
+        ``min_quantity``."""
+        return self.call("POST", f"/market/{symbol}/rules", terms)
+
     def pause(self) -> None:
         self.call("POST", "/market/pause")
 

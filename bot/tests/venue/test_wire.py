@@ -194,8 +194,8 @@ def test_hedge_mode_has_two_positions_of_a_symbol() -> None:
     ]
     positions = wire.read_rows(lambda row: wire.position(row, SYMBOLS), rows, "positionRisk")
     assert [(p.side, p.quantity, p.hedged) for p in positions] == [
-        (Side.BUY, 1, True),
-        (Side.SELL, 2, True),
+        (Side.BUY, Decimal(1), True),
+        (Side.SELL, Decimal(2), True),
     ]
     refusal = one_way(positions)
     assert isinstance(refusal, Missing)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 import apsw
 import msgspec
 
-from watchkeeper.bus.protocol import COMMANDS, FILLS, INTENTS, Bus, BusError
+from watchkeeper.bus.protocol import COMMANDS, FILLS, INTENTS, Bus, BusError, Message
 from watchkeeper.config import BotConfig
 from watchkeeper.domain.alarm import Alarm
 from watchkeeper.domain.client_id import decode
@@ -79,6 +79,7 @@ if TYPE_CHECKING:
 
 CONSUMER = "executor"
 INTENT_POLL_S = 0.05
+BUS_RETRY_S = 1.0
 # An intent that waited on the bus for this start is not refused because the private stream has not
 # had its time to open.
 STREAM_OPENS_S = 3.0
@@ -153,7 +154,8 @@ class Executor:
         self._entries_from_ms = 0
         self._dropped_at: dict[str, float] = {}  # by symbol, when a stop was dropped last
         self._followed: set[str] = set()  # orders that are asked for until they end
-        self.queue_error = ""  # why no intents can be read
+        self.queue_error = ""  # why intents or commands cannot be read, or not be acknowledged
+        self._unacknowledged: set[tuple[str, str]] = set()  # topic and id of what was acted upon
         self._draining = False
         self._streamless_since = 0.0
         self._stops = Stops(
@@ -535,30 +537,54 @@ class Executor:
             if self._opening() and loop.time() < opens_s:
                 await asyncio.sleep(INTENT_POLL_S)
                 continue
-            worked = False
-            try:
-                worked = self._take_intents() | self._take_commands()
-                self.queue_error = ""
-            except BusError as error:
-                self.queue_error = f"no intents can be read: {error}"
-                self._log.error("bus_unavailable", topic=INTENTS, error=str(error))
-                await asyncio.sleep(1)
-            if not worked:
-                await asyncio.sleep(INTENT_POLL_S)
+            worked, problem = False, ""
+            for topic, take in ((INTENTS, self._take_intents), (COMMANDS, self._take_commands)):
+                try:
+                    worked |= take()
+                except BusError as error:
+                    problem = problem or str(error)
+                    self._log.error("bus_unavailable", topic=topic, error=str(error))
+            self.queue_error = problem
+            if problem or not worked:
+                await asyncio.sleep(BUS_RETRY_S if problem else INTENT_POLL_S)
 
     def _opening(self) -> bool:
         """Whether the private stream has not been heard of, or what it may have missed not read."""
         status = self.status
         return not status.stream_error and not (status.stream_live and status.reconciled)
 
-    def _take_commands(self) -> bool:
-        messages = self._bus.receive(COMMANDS, CONSUMER)
+    def _take(self, topic: str, act: Callable[[Message], None]) -> bool:
+        """Act upon each message once, also where it cannot be acknowledged: on a full disk it comes
+        back every second, and what waits behind it, an exit perhaps, must not wait for that.
+
+        Raises:
+            BusError: they cannot be read, or not be acknowledged.
+        """
+        messages = self._bus.receive(topic, CONSUMER)
+        failed: BusError | None = None
         for message in messages:
-            self._log.info("command", payload=message.payload.decode(errors="replace"))
-            self._unblock(message.payload)
-            self.reconciler.request(urgent=True)
-            self._bus.acknowledge(COMMANDS, CONSUMER, message.sequence)
+            key = topic, message.message_id
+            if key not in self._unacknowledged:
+                act(message)
+                self._unacknowledged.add(key)
+            # Only now: an intent's order is durable, or its refusal is logged.
+            try:
+                if failed is None:  # each attempt may wait for somebody's lock
+                    self._bus.acknowledge(topic, CONSUMER, message.sequence)
+                    self._unacknowledged.discard(key)
+            except BusError as error:
+                failed = error
+        if failed is not None:
+            raise failed
         return bool(messages)
+
+    def _take_commands(self) -> bool:
+        return self._take(COMMANDS, self._command)
+
+    def _command(self, message: Message) -> None:
+        self._log.info("command", payload=message.payload.decode(errors="replace"))
+        self._unblock(message.payload)
+        self.reconciler.request(urgent=True)
 
     def _unblock(self, payload: bytes) -> None:
         """A person says that a symbol in which the venue itself traded is free again (P15)."""
@@ -569,24 +595,20 @@ class Executor:
                 self._decide("P15", symbol, "unblocked")
 
     def _take_intents(self) -> bool:
-        if self._draining:
-            return False
-        messages = self._bus.receive(INTENTS, CONSUMER)
-        for message in messages:
-            try:
-                self._consider(msgspec.json.decode(message.payload, type=Intent))
-            except apsw.Error:
-                raise  # the journal's trouble, not the intent's
-            except Exception as error:  # noqa: BLE001 - whatever it is, it would come back for ever
-                self._log.error("intent_unusable", intent=message.message_id, exc_info=error)
-                self._alarm(
-                    "order-rejected",
-                    f"intent {message.message_id} cannot be acted upon: {error}",
-                    intent=message.message_id,
-                )
-            # Only now: its order is durable, or its refusal is logged.
-            self._bus.acknowledge(INTENTS, CONSUMER, message.sequence)
-        return bool(messages)
+        return not self._draining and self._take(INTENTS, self._intent)
+
+    def _intent(self, message: Message) -> None:
+        try:
+            self._consider(msgspec.json.decode(message.payload, type=Intent))
+        except apsw.Error:
+            raise  # the journal's trouble, not the intent's
+        except Exception as error:  # noqa: BLE001 - whatever it is, it would come back for ever
+            self._log.error("intent_unusable", intent=message.message_id, exc_info=error)
+            self._alarm(
+                "order-rejected",
+                f"intent {message.message_id} cannot be acted upon: {error}",
+                intent=message.message_id,
+            )
 
     def conditions(self) -> Conditions:
         return Conditions(

@@ -22,6 +22,7 @@ from watchkeeper.paper.model import AccountRecord, Permissions, Refused
 from watchkeeper.paper.protocol import describe
 from watchkeeper.paper.protocol.binance import errors
 from watchkeeper.paper.protocol.kraken import rules as kraken
+from watchkeeper.paper.rules import RULES
 from watchkeeper.paper.service import Venue
 
 T = TypeVar("T")
@@ -63,6 +64,14 @@ class Depth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Body of ``POST /market/{symbol}/depth``: quantity resting at each price level."""
 
     quantity: Decimal
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /market/{symbol}/rules``: what the venue changes of a Binance symbol's rules,
+    until it is started again. ``listed`` false: nothing can be opened in it any more."""
+
+    listed: bool = True
+    min_quantity: Decimal | None = None
 
 
 class Deposit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,6 +147,7 @@ class Admin:
             ("GET", r"/market/([^/]+)", self._market),
             ("POST", r"/market/([^/]+)/price", self._jump),
             ("POST", r"/market/([^/]+)/depth", self._depth),
+            ("POST", r"/market/([^/]+)/rules", self._rules),
             ("POST", r"/market/([^/]+)/funding", self._funding),
             ("POST", r"/streams/drop", self._drop),
             ("POST", r"/streams/delay", self._delay),
@@ -315,6 +325,19 @@ class Admin:
             raise AdminError(400, f"quantity: must be a multiple of {step}, not {body.quantity}")
         self._venue.set_depth(symbol, body.quantity)
         return await self._market(request, symbol)
+
+    async def _rules(self, request: web.BaseRequest, symbol: str) -> Any:
+        if symbol not in RULES:
+            raise AdminError(404, f"no symbol {symbol!r}; there are {', '.join(RULES)}")
+        body = await _body(request, Terms)
+        step, least = RULES[symbol].step, body.min_quantity or RULES[symbol].min_quantity
+        if least <= 0 or least % step:
+            raise AdminError(400, f"min_quantity: must be a multiple of {step}, not {least}")
+        changed = msgspec.structs.replace(RULES[symbol], listed=body.listed, min_quantity=least)
+        self._venue.engine.rules[symbol] = changed
+        terms = {"listed": body.listed, "min_quantity": least}
+        self._log_market({"kind": "market", "symbol": symbol, **terms})
+        return {"symbol": symbol, **terms}
 
     def _known(self, symbol: str) -> None:
         if symbol not in self._venue.engine.rules:

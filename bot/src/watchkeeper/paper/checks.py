@@ -42,13 +42,16 @@ def check_exposure(
     quantity: Decimal,
     reference: Decimal,
 ) -> None:
-    """Enough margin, and not above what the leverage allows. ``reference``: price it is taken at.
+    """A listed symbol, enough margin, and not above what the leverage allows. ``reference``: price
+    it is taken at.
 
     Raises:
-        Refused: MARGIN or POSITION_LIMIT.
+        Refused: NOT_LISTED, MARGIN or POSITION_LIMIT.
     """
     margin = ledger.margin
     rules = ledger.rules[symbol]
+    if not rules.listed:
+        raise Refused(Reason.NOT_LISTED)
     position = account.position(symbol, position_side)
     notional = quantity * reference
     bids, asks = (notional, ZERO) if side == "BUY" else (ZERO, notional)

@@ -71,6 +71,7 @@ class Reason(StrEnum):
     AMEND_LIMIT = "order was amended too often"
     NOTHING_TO_AMEND = "order would stay as it is"
     GOOD_TILL_DATE = "good-till date is too near or too far"
+    NOT_LISTED = "symbol is listed no more: positions can only be reduced"
     NOT_SUPPORTED = "not supported by the paper venue"
 
 

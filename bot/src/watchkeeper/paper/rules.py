@@ -45,6 +45,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     max_orders: int = 200
     max_algo_orders: int = 200
     max_amendments: int | None = 10_000  # of one order; None: any number
+    listed: bool = True  # no longer: positions are kept and can be reduced, nothing is opened
 
     def bracket(self, notional: Decimal) -> Bracket:
         """The bracket a position of this notional (USDT, absolute) falls into."""

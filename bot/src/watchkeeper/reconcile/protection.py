@@ -18,11 +18,16 @@ def stop_at(side: Side, price: Decimal, distance_pct: Decimal) -> Decimal:
 
 
 def round_stop(side: Side, price: Decimal, rules: SymbolRules | None) -> Decimal:
-    """To the venue's tick, away from the market, so that rounding never makes a stop fire."""
-    if rules is None or rules.price_step <= ZERO:
+    """To the venue's tick, away from the market, so that rounding never makes a stop fire.
+
+    A symbol that is listed no more has no rules to be read, and still its venue takes no price
+    between two ticks (A6): four digits are a multiple of whatever its tick was.
+    """
+    step = rules.price_step if rules else Decimal(1).scaleb(price.adjusted() - 3)
+    if step <= ZERO:
         return price
     rounding = ROUND_FLOOR if side is Side.BUY else ROUND_CEILING
-    return (price / rules.price_step).to_integral_value(rounding) * rules.price_step
+    return (price / step).to_integral_value(rounding) * step
 
 
 def would_fire(position: Position, stop_price: Decimal) -> bool:
@@ -47,7 +52,8 @@ def desired_stop(
     when neither entry nor mark price is known.
     """
     if position.stop_price is not None:
-        return round_stop(position.side, position.stop_price, rules)
+        stop_price = position.stop_price
+        return round_stop(position.side, stop_price, rules) if rules else stop_price
     for reference in (position.entry_price, position.mark_price):
         if reference is None or reference <= ZERO:
             continue

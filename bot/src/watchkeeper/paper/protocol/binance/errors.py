@@ -132,6 +132,7 @@ _CODES: dict[Reason, tuple[int, str]] = {
             "smaller than 253402300799000"
         ),
     ),
+    Reason.NOT_LISTED: (-4140, "Invalid symbol status for opening position."),
     Reason.NOT_SUPPORTED: (-1020, "This operation is not supported: {}."),
 }
 

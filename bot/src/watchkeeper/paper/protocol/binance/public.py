@@ -39,12 +39,13 @@ def server_time(venue: Venue, account: Account, params: Params) -> Any:
 
 
 def exchange_info(venue: Venue, account: Account, params: Params) -> Any:
-    return wire.exchange_info(venue.now_ms())
+    rules = (venue.engine.rules[symbol] for symbol in RULES)
+    return wire.exchange_info(venue.now_ms(), [r for r in rules if r.listed])
 
 
 def other_exchange_info(venue: Venue, account: Account, params: Params) -> Any:
     """Spot and COIN-M: asked for by clients that load all markets. Nothing is listed there."""
-    return wire.exchange_info(venue.now_ms()) | {"symbols": [], "assets": []}
+    return wire.exchange_info(venue.now_ms(), ()) | {"assets": []}
 
 
 def depth(venue: Venue, account: Account, params: Params) -> Any:

@@ -6,6 +6,7 @@ USDⓈ-M futures).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -456,7 +457,7 @@ def income(booked: Income) -> Json:
     }
 
 
-def exchange_info(now_ms: int) -> Json:
+def exchange_info(now_ms: int, listed: Iterable[Rules]) -> Json:
     """Page *Exchange Information*."""
     return {
         "exchangeFilters": [],
@@ -464,7 +465,7 @@ def exchange_info(now_ms: int) -> Json:
         "serverTime": now_ms,
         "timezone": "UTC",
         "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}],
-        "symbols": [_symbol_info(rules) for rules in RULES.values()],
+        "symbols": [_symbol_info(rules) for rules in listed],
     }
 
 
