@@ -12,6 +12,7 @@ from bot.tests.support.bot_tree import BotTree
 
 from watchkeeper.paths import Paths
 from watchkeeper.watch import latch
+from watchkeeper.watch.clock import now_ms
 from watchkeeper.watch.latch import (
     LatchError,
     halt,
@@ -19,6 +20,7 @@ from watchkeeper.watch.latch import (
     prepare,
     read,
     release,
+    released_ms,
     settle,
 )
 
@@ -154,3 +156,16 @@ def test_the_bot_may_halt_in_a_file_that_root_made(paths: Paths) -> None:
         os.umask(before)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (paths.halt, paths.halt_run)}
     assert modes == {0o660}
+
+
+def test_when_a_person_released_it(paths: Paths) -> None:
+    assert released_ms(paths) == 0
+    prepare(paths)
+    assert released_ms(paths) == 0, "made, and never set"
+    halt(paths, "why", "risk")
+    assert released_ms(paths) == 0
+    before = now_ms()
+    release(paths, "ada", "over")
+    assert before <= released_ms(paths) <= now_ms()
+    halt(paths, "again", "risk")
+    assert released_ms(paths) == 0
