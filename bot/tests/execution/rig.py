@@ -89,13 +89,14 @@ class Rig(BotTree):
         settings: str = "",
         venue_settings: str = "",
         names: Names = BINANCE_NAMES,
+        balance: str = "10000",
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="wk-"))  # short: Unix sockets' paths are
         super().__init__(self._folder)
         self.venue = venue
         self.names = names
         self.alias = f"EXEC{next(_numbers):03d}"
-        self.admin.open_account(self.alias, venue=names.venue)
+        self.admin.open_account(self.alias, venue=names.venue, balance=balance)
         if "[lease]" not in settings:
             settings += PATIENT
         self.paths.config.write_text(

@@ -14,7 +14,9 @@ from bot.tests.execution.test_executor_entries import QUANTITY
 from bot.tests.support.paper_venue import PaperVenue
 
 from watchkeeper.domain.client_id import decode
-from watchkeeper.domain.model import OrderKind
+from watchkeeper.domain.model import OrderKind, Standing
+from watchkeeper.journal.store import Journal
+from watchkeeper.watch.clock import now_ms
 
 TRAILING = '[protection]\ntrailing_distance_pct = "2"\ntrailing_step_pct = "0.5"\n'
 FREEZE = '[policy]\nexternal_positions = "freeze"\n[risk]\non_unprotected = "halt"\n'
@@ -492,3 +494,40 @@ def test_by_the_last_price_the_venue_tells_whether_a_stop_was_passed(make_rig: M
     rig.executor(ready=False)
     rig.wait_flat()
     assert rig.sent(OrderKind.STOP)[-1]["code"] == -2021
+
+
+def test_a_position_above_the_venue_s_largest_order_has_a_set_of_stops_and_a_set_of_exits(
+    make_rig: MakeRig,
+) -> None:
+    """MARKET_LOT_SIZE allows 120 BTC in a market order, and a triggered stop is one."""
+    rig = make_rig(balance="10000000")
+    rig.admin.depth("100")
+    process = rig.executor()
+    for quantity in ("120", "10.5"):
+        rig.admin.hand_order("BTCUSDT", "BUY", quantity, alias=rig.alias)
+
+    def covered() -> bool:
+        assert all(stop.reduce_only for stop in rig.now().stops)
+        sizes = sorted(stop.quantity for stop in rig.now().stops)
+        return sizes == [Decimal("10.5"), Decimal(120)]
+
+    rig.until(lambda: covered() and rig.reconciled(), what="two stops")
+    placed = len(rig.sent(OrderKind.STOP))
+    (smaller,) = [s for s in rig.now().stops if s.quantity < 120]
+    rig.admin.hand_cancel("BTCUSDT", alias=rig.alias, algo_id=smaller.algo_id)
+    rig.until(lambda: len(rig.sent(OrderKind.STOP)) > placed and covered(), what="the lost part")
+    assert len(rig.sent(OrderKind.STOP)) == placed + 1
+    assert {Decimal(e["params"]["quantity"]) for e in rig.sent(OrderKind.STOP)[placed:]} == {
+        Decimal("10.5")
+    }
+    assert "order-rejected" not in rig.alerts()
+
+    rig.stop(process)
+    journal = Journal(rig.paths.journal, bot="alpha")
+    journal.stand(Standing("O4", rig.names.btc, now_ms(), "no", Decimal("130.5")))
+    journal.close()
+    rig.executor(ready=False)
+    rig.wait_flat()
+    closed = [Decimal(e["params"]["quantity"]) for e in rig.sent(OrderKind.EXIT)]
+    assert sorted(closed) == [Decimal("10.5"), Decimal(120)]
+    rig.admin.depth("10")

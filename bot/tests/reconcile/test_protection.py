@@ -181,7 +181,7 @@ def test_any_other_order_is_not(changes: dict[str, Any]) -> None:
         ([stop(2)], True),
         ([stop(3)], True),
         ([stop(1)], False),
-        ([stop(1), stop(1, client_id="wkS-alpha-1-8")], False),  # one must close it alone
+        ([stop(1), stop(1, client_id="wkS-alpha-1-8")], True),  # the parts of a large one
         ([stop(0)], True),
         ([stop(2, symbol=ETH)], False),
         ([stop(2, reduce_only=False)], False),

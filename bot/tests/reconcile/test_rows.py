@@ -61,6 +61,10 @@ PENDING = order(created_ms=NOW_MS - 30_000, updated_ms=0)
 EXIT = order("wkX-alpha-1-2", side=Side.SELL)
 WISH = msgspec.structs.replace(EXIT, intent_id="leave")
 BUY_STOP = stop(2, 102, Side.BUY)
+SET = (STOP, stop(2, client_id="wkS-alpha-1-7"), stop(1, client_id="wkS-alpha-1-6"))
+SMALL = Policy(  # the venue takes 2 in an order
+    rules={s: msgspec.structs.replace(r, max_quantity=dec(2)) for s, r in RULES.items()}
+)
 DONE = order(state=OrderState.FILLED, filled=2)
 TWIN = order(state=OrderState.FILLED, filled=2, venue_id="77")
 PART = order(state=OrderState.PARTIALLY_FILLED, filled=1)
@@ -752,6 +756,51 @@ ROWS = [
         belief(held(2)),
         snapshot(there(2, mark=97)),
         [("S14", "CloseAtMarket")],
+    ),
+    Row(
+        "S2 more than the venue takes in an order: a stop for each part",
+        belief(held(5)),
+        snapshot(there(5)),
+        [("S2", "PlaceStop")] * 3,
+        policy=SMALL,
+    ),
+    Row(
+        "S2 of a set the part that is lost",
+        belief(held(5, stop_client_id=STOP.client_id), *SET[:2]),
+        snapshot(there(5), *SET[:2]),
+        [("S2", "PlaceStop")],
+        policy=SMALL,
+    ),
+    Row(
+        "S1 a set that covers it",
+        belief(held(5, stop_client_id=STOP.client_id), *SET),
+        snapshot(there(5), *SET),
+        [],
+        notes=("S1",),
+        policy=SMALL,
+    ),
+    Row(
+        "S7 a set for a position that has grown",
+        belief(held(6, stop_client_id=STOP.client_id), *SET),
+        snapshot(there(6), *SET),
+        [("S7", "PlaceStop"), ("S7", "CancelOrder")],
+        policy=SMALL,
+    ),
+    Row(
+        "S9 a set of which one part was moved",
+        belief(held(5, stop_price=dec(99), stop_client_id=STOP.client_id), stop(2, 99), *SET[1:]),
+        snapshot(there(5), stop(2, 99), *SET[1:]),
+        [("S9", "PlaceStop"), ("S9", "PlaceStop"), ("S9", "CancelOrder"), ("S9", "CancelOrder")],
+        notes=("S1",),
+        policy=SMALL,
+    ),
+    Row(
+        "S10 one more than the set needs",
+        belief(held(4, stop_client_id=STOP.client_id), *SET),
+        snapshot(there(4), *SET),
+        [("S10", "CancelOrder")],
+        notes=("S1",),
+        policy=SMALL,
     ),
     Row(
         "S14 by the last price no reading tells that it is through: the venue is asked",

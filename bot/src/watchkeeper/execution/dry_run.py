@@ -19,6 +19,7 @@ from watchkeeper.config import (
 )
 from watchkeeper.journal.reader import read_journal
 from watchkeeper.journal.sqlite import DatabaseError
+from watchkeeper.journal.store import for_newer_releases
 from watchkeeper.paths import Paths
 from watchkeeper.reconcile.belief import WINDOW_MS, believe, fills_since_ms, look, symbols_of
 from watchkeeper.reconcile.model import Belief, Plan, Policy
@@ -96,7 +97,14 @@ def _believe(paths: Paths, bot: str, account: str, now_ms: int, before: Plan) ->
     reader = read_journal(paths.journal)
     try:
         since_ms = fills_since_ms(reader, now_ms, before.questions)
-        return believe(reader, since_ms, before.questions, before.strangers, halted=halted)
+        return believe(
+            reader,
+            since_ms,
+            before.questions,
+            before.strangers,
+            halted=halted,
+            protect_only=for_newer_releases(reader, paths.journal),
+        )
     finally:
         reader.close()
 

@@ -52,6 +52,7 @@ from watchkeeper.lease.pause import LeaseLost, Paused, PauseWatch
 from watchkeeper.reconcile.belief import needed_since_ms
 from watchkeeper.reconcile.protection import (
     desired_stop,
+    parts,
     protected,
     protects,
     repeatable,
@@ -512,6 +513,9 @@ class Executor:
             if len(resting) > 1:
                 self.reconciler.request()  # one too many (S10)
             return
+        if len(parts(position.quantity, rules)) > 1:
+            self.reconciler.request(urgent=True)  # a set of stops is the plan's
+            return
         price = desired_stop(position, self._config.protection, rules)
         if price is None or not await self._stops.replace(
             position, price, resting, repeatable(stops, position, price)
@@ -915,6 +919,9 @@ class Executor:
             if moved is None:
                 return
             stops = self._stop_orders(symbol)
+            if len(parts(position.quantity, rules)) > 1:
+                self.reconciler.request()  # it moves a set of stops
+                return
             # Without one right stop the position is reconciliation's concern, not this one's.
             if len(stops) != 1 or not protects(stops[0], position):
                 return

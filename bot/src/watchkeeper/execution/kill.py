@@ -17,6 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from watchkeeper.domain.model import ZERO, Order, Position, Side
+from watchkeeper.reconcile.protection import parts
 from watchkeeper.venue.protocol import Missing, Snapshot, SymbolRules
 
 T = TypeVar("T")
@@ -162,20 +163,15 @@ def _closes(position: Position, rules: Mapping[str, SymbolRules]) -> list[Close]
     if known is not None and known.quantity_step > ZERO:
         steps = (left / known.quantity_step).to_integral_value(ROUND_FLOOR)
         left = steps * known.quantity_step
-    largest = known.max_quantity if known is not None and known.max_quantity else left
-    closes = []
-    while left > ZERO:
-        quantity = min(left, largest)
-        closes.append(
-            Close(
-                symbol=position.symbol,
-                side=position.side.opposite,
-                quantity=quantity,
-                hedged=position.hedged,
-            )
+    return [
+        Close(
+            symbol=position.symbol,
+            side=position.side.opposite,
+            quantity=quantity,
+            hedged=position.hedged,
         )
-        left -= quantity
-    return closes
+        for quantity in parts(left, known)
+    ]
 
 
 def _in_the_way(orders: Collection[Order], refused: Mapping[str, str]) -> frozenset[str]:

@@ -21,7 +21,7 @@ from watchkeeper.domain.model import (
     TriggerPrice,
 )
 from watchkeeper.journal.store import Journal
-from watchkeeper.reconcile.protection import passed, tighter
+from watchkeeper.reconcile.protection import parts, passed, tighter
 from watchkeeper.venue.protocol import (
     ClockOff,
     DuplicateClientId,
@@ -30,6 +30,7 @@ from watchkeeper.venue.protocol import (
     NotSent,
     OrderRejected,
     OutcomeUnknown,
+    SymbolRules,
     Venue,
     VenueError,
     VenueUnavailable,
@@ -199,12 +200,21 @@ class Stops:
         order = self._journal.order(client_id) if client_id else None
         if order is None:
             order = self.intended_close(position)
+        rest = parts(position.quantity - order.quantity, self._rules(position.symbol))
+        orders = [order, *(self.intended_close(_part(position, each)) for each in rest)]
         self._log.info("closing", symbol=position.symbol, client_id=order.client_id, why=why)
-        before = self._journal.order(order.client_id) or order
-        await self._send_close(order)
-        ended = self._journal.order(order.client_id) or order
-        if ended.state.is_terminal and not before.state.is_terminal:
-            self.settle(ended, insist=insist)
+        ended = await asyncio.gather(*(self._send_close(each) for each in orders))
+        short = [each for each in ended if each is not None and each.shortfall]
+        filled = [each for each in ended if each is not None and not each.shortfall]
+        for each in filled:
+            self.settle(each, insist=insist)
+        if short:
+            together = msgspec.structs.replace(
+                short[0],
+                quantity=sum((each.quantity for each in short), ZERO),
+                filled=sum((each.filled for each in short), ZERO),
+            )
+            self.settle(together, insist=insist)
 
     def settle(self, order: Order, *, insist: bool) -> None:
         """An exit has ended: note what is still to be left (O4). ``insist`` as in :meth:`close`."""
@@ -229,7 +239,14 @@ class Stops:
         if why:
             self._log.warning("exit_fell_short", client_id=order.client_id, why=why)
 
-    async def _send_close(self, order: Order) -> None:
+    def _rules(self, symbol: str) -> SymbolRules | None:
+        try:
+            return self._venue.rules(symbol)
+        except VenueError:
+            return None  # listed no more (A6): its quantity goes as it is
+
+    async def _send_close(self, order: Order) -> Order | None:
+        """The order, if it has ended by that, and nobody knew before."""
         timestamp_ms = self._venue.now_ms()
         self._fence()
         self._sent()
@@ -241,7 +258,7 @@ class Stops:
         except (VenueError, TimeoutError) as error:
             if isinstance(error, OrderRejected) and not isinstance(error, DuplicateClientId):
                 self._reject(order, str(error))
-                return
+                return self._journal.order(order.client_id)
             self._log.error("close_unconfirmed", client_id=order.client_id, error=str(error))
             self._see(order, error)
             try:
@@ -249,15 +266,21 @@ class Stops:
             except VenueError as problem:
                 self._log.error("close_unresolved", client_id=order.client_id, error=str(problem))
                 self._failed()
-                return
-        if isinstance(done, Order):
-            self._accepted()
-            self._journal.advance_order(done)
-        else:
+                return None
+        if not isinstance(done, Order):
             self._failed()
+            return None
+        self._accepted()
+        known = self._journal.order(order.client_id)
+        if known is None or known.state.is_terminal:
+            return None
+        merged = self._journal.advance_order(done)
+        return merged if merged is not None and merged.state.is_terminal else None
 
     def intended_close(self, position: Position, intent_id: str = "") -> Order:
-        """The order that leaves ``position``, durable in the journal."""
+        """The order that leaves ``position``, or the first one where the venue takes it in several
+        only; durable in the journal."""
+        largest = parts(position.quantity, self._rules(position.symbol))[0]
         with self._journal.transaction():
             order = Order(
                 client_id=self._journal.next_client_id(OrderKind.EXIT),
@@ -265,7 +288,7 @@ class Stops:
                 side=position.side.opposite,
                 kind=OrderKind.EXIT,
                 type=OrderType.MARKET,
-                quantity=position.quantity,
+                quantity=largest,
                 state=OrderState.INTENDED,
                 reduce_only=True,
                 intent_id=intent_id,
@@ -429,3 +452,7 @@ class Stops:
                 updated_ms=self._venue.now_ms(),
             )
         )
+
+
+def _part(position: Position, quantity: Decimal) -> Position:
+    return msgspec.structs.replace(position, quantity=quantity)

@@ -64,6 +64,11 @@ class JournalReader:
         return int(self._get("first_epoch") or 0)
 
     @property
+    def min_writer(self) -> int:
+        """The oldest schema whose releases may write it."""
+        return int(self._get("min_writer") or 0)
+
+    @property
     def account(self) -> str:
         """The account this journal is about, as the venue reports it; ``""`` before the first."""
         return self._get("account") or ""

@@ -202,12 +202,8 @@ class Journal(JournalReader):
             return
         if self.bot != bot:
             raise ForeignDatabase(f"{self.path}: belongs to bot {self.bot!r}, not to {bot!r}")
-        needed = int(self._get("min_writer") or 0)
-        if needed > SCHEMA_VERSION:
-            raise NewerDatabase(
-                f"{self.path}: may be written by schema {needed} or newer, "
-                f"this release knows {SCHEMA_VERSION}"
-            )
+        if newer := for_newer_releases(self, self.path):
+            raise NewerDatabase(newer)
 
     # meta
 
@@ -419,6 +415,16 @@ class Journal(JournalReader):
                 self._db.execute(
                     "DELETE FROM decisions WHERE sequence <= ?", (last - DECISIONS_KEPT,)
                 )
+
+
+def for_newer_releases(journal: JournalReader, path: Path) -> str:
+    """Why this release may not write the journal at ``path``; ``""`` if it may (A9)."""
+    needed = journal.min_writer
+    if needed <= SCHEMA_VERSION:
+        return ""
+    return (
+        f"{path}: may be written by schema {needed} or newer, this release knows {SCHEMA_VERSION}"
+    )
 
 
 def in_memory(known: JournalReader) -> Journal:

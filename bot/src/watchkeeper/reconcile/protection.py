@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from watchkeeper.config import ProtectionConfig
@@ -90,19 +90,35 @@ def right_size(stop: Order, position: Position, tolerance: Decimal) -> bool:
     return stop.quantity in (ZERO, position.quantity) or difference < tolerance
 
 
+def parts(quantity: Decimal, rules: SymbolRules | None) -> tuple[Decimal, ...]:
+    """Quantities that add up to ``quantity``, none above the largest that the venue takes."""
+    largest = rules.max_quantity if rules is not None and rules.max_quantity else quantity
+    if quantity <= largest:
+        return (quantity,) if quantity > ZERO else ()
+    whole, rest = divmod(quantity, largest)
+    return (*([largest] * int(whole)), *([rest] if rest else []))
+
+
 def protected(positions: Iterable[Position], stops: Iterable[Order]) -> dict[str, bool]:
-    """For each position's symbol, whether a valid stop of at least its size rests."""
+    """For each position's symbol, whether valid stops of at least its size rest."""
     resting = tuple(stops)
-    return {
-        p.symbol: any(
-            protects(s, p) and (s.quantity >= p.quantity or s.quantity == ZERO) for s in resting
-        )
-        for p in positions
-    }
+    return {p.symbol: covers([s for s in resting if protects(s, p)], p) for p in positions}
 
 
-def repeatable(orders: Iterable[Order], position: Position, stop_price: Decimal) -> str:
-    """Client id of an unconfirmed stop of the same terms, ``""`` if there is none (S15).
+def covers(stops: Collection[Order], position: Position) -> bool:
+    """Whether stops that are for the position close all of it. One without a quantity does."""
+    together = sum((s.quantity for s in stops), ZERO)
+    return any(s.quantity == ZERO for s in stops) or together >= position.quantity
+
+
+def repeatable(
+    orders: Iterable[Order],
+    position: Position,
+    stop_price: Decimal,
+    taken: Collection[str] = (),
+) -> str:
+    """Client id of an unconfirmed stop of the same terms, ``""`` if there is none (S15). Those in
+    ``taken`` are repeated for another part of the position.
 
     It is sent again under that id. Should the first one have arrived after all, the venue refuses
     the second as a duplicate.
@@ -117,6 +133,7 @@ def repeatable(orders: Iterable[Order], position: Position, stop_price: Decimal)
             and order.side is position.side.opposite
             and order.quantity == position.quantity
             and order.stop_price == stop_price
+            and order.client_id not in taken
         ):
             return order.client_id
     return ""

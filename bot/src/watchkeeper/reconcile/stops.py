@@ -13,6 +13,7 @@ from watchkeeper.reconcile.model import CancelOrder, CloseAtMarket, PlaceStop
 from watchkeeper.reconcile.positions import LESS_FOR_MS, never_arrived
 from watchkeeper.reconcile.protection import (
     desired_stop,
+    parts,
     protects,
     repeatable,
     right_size,
@@ -124,19 +125,51 @@ def _one_stop(draft: Draft, position: Position) -> None:
     resting = _protecting(draft, position)
     own = [s for s in resting if draft.ours(s)]
     right = [s for s in resting if right_size(s, position, tolerance)]
+    keep = [_tightest(position, [s for s in right if s in own] or right)] if right else []
+    bare: list[Decimal] = []
     if not right:
-        _none_right(draft, position, resting, own)
+        keep, bare = _by_parts(draft, position, resting, own)
+    if bare:
+        _place_missing(draft, position, bare, resting, [s for s in resting if s not in keep])
         return
-    keep = _tightest(position, [s for s in right if s in own] or right)
+    tightest = _tightest(position, keep)
     for stop in own:
-        if stop is not keep:
-            draft.do(CancelOrder(row="S10", order=stop, why=f"{keep.client_id} is the tightest"))
-    _believe(draft, _trailed(draft, position), keep)
+        if stop not in keep:
+            why = f"{tightest.client_id} is the tightest"
+            draft.do(CancelOrder(row="S10", order=stop, why=why))
+    position = _trailed(draft, position)
+    _believe(draft, position, tightest)
+    for stop in keep:
+        if stop is not tightest:
+            _catch_up(draft, position, stop)
 
 
-def _none_right(
+def _by_parts(
     draft: Draft, position: Position, resting: Sequence[Order], own: Sequence[Order]
+) -> tuple[list[Order], list[Decimal]]:
+    """The set of stops that covers the position, one for each part that the venue takes in an
+    order, and the parts that have none."""
+    tolerance = draft.policy.tolerance(position.symbol)
+    free, keep, bare = list(resting), list[Order](), list[Decimal]()
+    for quantity in parts(position.quantity, draft.policy.rules.get(position.symbol)):
+        part = msgspec.structs.replace(position, quantity=quantity)
+        right = [s for s in free if right_size(s, part, tolerance)]
+        if not right:
+            bare.append(quantity)
+            continue
+        keep.append(_tightest(position, [s for s in right if s in own] or right))
+        free.remove(keep[-1])
+    return keep, bare
+
+
+def _place_missing(
+    draft: Draft,
+    position: Position,
+    bare: Sequence[Decimal],
+    resting: Sequence[Order],
+    wrong: Sequence[Order],
 ) -> None:
+    """Stops for the parts in ``bare``; ours among those of ``wrong`` sizes go once they rest."""
     symbol = position.symbol
     if position.external and draft.policy.rows.external_positions == "freeze":
         draft.block("P2", "an external position is left alone by policy", symbol)
@@ -152,12 +185,18 @@ def _none_right(
         position = msgspec.structs.replace(
             position, stop_price=_price(_tightest(position, resting))
         )
-    row = "S7" if resting else "S13" if exiting else "S2"
+    row = "S7" if wrong else "S13" if exiting else "S2"
     if not resting and draft.stands("S14", symbol) is not None:
         row = "S14"
-    if _place(draft, _trailed(draft, position), row, resting):
-        for stop in own:
-            draft.do(CancelOrder(row="S7", order=stop, why=f"sized {stop.quantity}"))
+    position = _trailed(draft, position)
+    placed = [
+        _place(draft, msgspec.structs.replace(position, quantity=quantity), row, resting)
+        for quantity in bare
+    ]
+    if all(placed):
+        for stop in wrong:
+            if draft.ours(stop):
+                draft.do(CancelOrder(row="S7", order=stop, why=f"sized {stop.quantity}"))
 
 
 def _exit_works(draft: Draft, position: Position) -> Order | None:
@@ -228,6 +267,19 @@ def _trailed(draft: Draft, position: Position) -> Position:
 
 def _believe(draft: Draft, position: Position, stop: Order) -> None:
     """Take over where the resting stop is, unless the bot had already moved it further (S9)."""
+    if _catch_up(draft, position, stop):
+        return
+    draft.note("S1", f"{position.symbol} {stop.client_id}")
+    current = draft.positions[position.symbol]
+    draft.save(
+        "S1",
+        msgspec.structs.replace(current, stop_price=_price(stop), stop_client_id=stop.client_id),
+        "its resting stop",
+    )
+
+
+def _catch_up(draft: Draft, position: Position, stop: Order) -> bool:
+    """Move a stop that is behind where the bot had moved it to (S9). True: it is being moved."""
     price = _price(stop)
     believed = position.stop_price
     rules = draft.policy.rules.get(position.symbol)
@@ -237,17 +289,13 @@ def _believe(draft: Draft, position: Position, stop: Order) -> None:
         and abs(believed - price) > (rules.price_step if rules else ZERO)
         and not would_fire(position, believed)
     )
-    if behind and draft.heeds("S9") and _place(draft, position, "S9", [stop]):
-        if draft.ours(stop):
-            draft.do(CancelOrder(row="S9", order=stop, why=f"behind {believed}"))
-        return
-    draft.note("S1", f"{position.symbol} {stop.client_id}")
-    current = draft.positions[position.symbol]
-    draft.save(
-        "S1",
-        msgspec.structs.replace(current, stop_price=price, stop_client_id=stop.client_id),
-        "its resting stop",
-    )
+    part = msgspec.structs.replace(position, quantity=stop.quantity or position.quantity)
+    part = position if len(parts(position.quantity, rules)) < 2 else part
+    if not behind or not draft.heeds("S9") or not _place(draft, part, "S9", [stop]):
+        return False
+    if draft.ours(stop):
+        draft.do(CancelOrder(row="S9", order=stop, why=f"behind {believed}"))
+    return True
 
 
 def _place(draft: Draft, position: Position, row: str, resting: Sequence[Order]) -> bool:
@@ -274,7 +322,7 @@ def _place(draft: Draft, position: Position, row: str, resting: Sequence[Order])
             )
         )
         return False
-    again = repeatable(draft.orders.values(), position, price)
+    again = repeatable(draft.orders.values(), position, price, draft.repeated)
     draft.repeated.add(again)
     draft.do(
         PlaceStop(
