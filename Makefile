@@ -33,8 +33,8 @@ test-system: bootstrap ## Whole programs killed, frozen, handed over; the kill s
 test-slow: bootstrap ## Tests without a host that take minutes
 	@$(VENV)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_ARGS)
 
-crash-test: bootstrap ## kill -9 of an executor at every write, sync and boundary of every workflow (POINT=workflow:point for one)
-	@$(VENV)/python -m bench.crash --workers $(WORKERS) $(if $(JSON),--json) $(POINT)
+crash-test: bootstrap ## kill -9 of an executor at every write, sync and boundary of every workflow on both venues (VENUE=krakenfutures, POINT=workflow:point for some; FAULTS=1 with faults of the venue)
+	@$(VENV)/python -m bench.crash --workers $(WORKERS) $(if $(JSON),--json) $(VENUE:%=--venue %) $(FAULTS:%=--faults %) $(POINT)
 
 sessions: bootstrap ## Seeded random sessions of faults and kills: COUNT=20 SEED=1 (the first; one replays itself with COUNT=1)
 	@$(VENV)/python -m bench.sessions --workers $(WORKERS) --count $(or $(COUNT),20) --seed $(or $(SEED),1) $(if $(JSON),--json)
@@ -42,7 +42,7 @@ sessions: bootstrap ## Seeded random sessions of faults and kills: COUNT=20 SEED
 sessions-full: ## 1,000 of them
 	@$(MAKE) sessions COUNT=1000
 
-crash-slice: bootstrap ## As crash-test, at about ten points of each workflow (90 s)
+crash-slice: bootstrap ## As crash-test, at about ten points of each workflow (2 min)
 	@$(VENV)/python -m bench.crash --workers $(WORKERS) --slice 10
 
 matrix: bootstrap ## Every row of the reconciliation matrix, each with its tests (MUTATE=1: leave each row out, ROW=P1)

@@ -6,10 +6,12 @@ import argparse
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from bench.crash import spread_of
 from bot.tests.crash.sessions import SECONDS, Session, run_sessions
 from bot.tests.crash.workers import end_in_good_order
 
@@ -24,6 +26,8 @@ class Summary(msgspec.Struct):
     entries: int
     fills: int
     deadlines: int  # sessions after which something waited for its deadline, in injected time
+    venues: dict[str, int]
+    bare_ms: tuple[int | str, ...]  # longest while without a stop: median, 95 %, longest
     median_s: float
     seconds: float
     replay: list[str]
@@ -58,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         entries=sum(s.entries for s in done),
         fills=sum(s.fills for s in done),
         deadlines=sum(s.deadline for s in done),
+        venues=dict(Counter(s.venue for s in done)),
+        bare_ms=spread_of([s.bare_ms for s in done if s.bare_ms]),
         median_s=round(statistics.median(s.seconds for s in done), 1),
         seconds=round(time.monotonic() - started, 1),
         replay=[session.replay for session in bad],
@@ -69,7 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{summary.sessions} sessions (seeds {summary.seeds}), {summary.violations} "
             f"violations, {summary.seconds:.0f} s, one takes {summary.median_s} s. In them "
             f"{summary.starts} executors, {summary.entries} entries sent, {summary.fills} fills, "
-            f"{summary.deadlines} deadlines.\n" + "".join(f"  {each}\n" for each in summary.replay)
+            f"{summary.deadlines} deadlines. "
+            f"Played on {', '.join(f'{v} ({n})' for v, n in sorted(summary.venues.items()))}. "
+            "Longest while without a stop in which an executor lived: "
+            f"{' / '.join(map(str, summary.bare_ms))} ms (median, 95 %, longest).\n"
+            + "".join(f"  {each}\n" for each in summary.replay)
         )
     return 1 if bad else 0
 

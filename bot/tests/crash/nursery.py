@@ -25,6 +25,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from watchkeeper.watch.clock import now_ms
+
+KILL = "kill"
 ROOT = Path(__file__).resolve().parents[3]
 GO = b"."  # the counter's leave; anything else, or its silence, is death
 
@@ -36,11 +39,16 @@ class Executor:
     def __init__(self, pid: int, program: str) -> None:
         self.pid = pid
         self.program = program
+        self.started_ms = now_ms()
+        self.ended_ms: int | None = None  # None: as far as anybody looked, it lives
         self._fd = os.pidfd_open(pid)
 
     @property
     def alive(self) -> bool:
-        return self._fd >= 0 and not select.select([self._fd], [], [], 0)[0]
+        if not select.select([self._fd], [], [], 0)[0]:
+            return True
+        self.ended_ms = self.ended_ms or now_ms()
+        return False
 
     def kill(self) -> None:
         """``kill -9``, and wait until the kernel has let go of everything it held."""
@@ -48,19 +56,17 @@ class Executor:
         self.wait(10)
 
     def signal(self, number: signal.Signals) -> None:
-        if self._fd >= 0:
+        if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._fd, number)
 
     def wait(self, timeout_s: float) -> bool:
         """Whether it has ended within that time."""
-        if self._fd < 0:
-            return True
-        ended = bool(select.select([self._fd], [], [], timeout_s)[0])
-        if ended:
-            os.close(self._fd)
-            self._fd = -1
-        return ended
+        select.select([self._fd], [], [], timeout_s)
+        return not self.alive
+
+    def __del__(self) -> None:
+        os.close(self._fd)
 
 
 class Nursery:
@@ -93,11 +99,11 @@ class Nursery:
         self._parent.stdout.close()
 
     def start(self, root: Path, program: str, *, counter: Path | None = None) -> Executor:
-        """Start an executor of the tree below ``root``.
+        """Start a program of the tree below ``root``.
 
         Args:
             root: ``WATCHKEEPER_ROOT``.
-            program: ``executor``, or ``executor2`` beside it.
+            program: ``executor``, ``executor2`` beside it, ``risk``; or ``kill``, the command.
             counter: socket of who counts its steps; None: it is not watched.
         """
         assert self._parent.stdin is not None
@@ -113,7 +119,10 @@ class Nursery:
 
 def _serve() -> None:
     """Fork an executor for each line on standard input, and tell its process id."""
-    for module in ("programs.executor", "programs.runner", "__main__", "venue.session"):
+    for module in (
+        *("programs.executor", "programs.risk", "programs.runner", "__main__", "venue.session"),
+        *("cli.app", "cli.kill"),
+    ):
         importlib.import_module(f"watchkeeper.{module}")
     from watchkeeper.venue.session import _session_class
 
@@ -136,7 +145,7 @@ def _become_executor(root: str, program: str, counter: str) -> None:
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        crash = Path(root) / f"{program}.crash"
+        crash = Path(root) / (f"{program}.crash" if program != KILL else "kill.out")
         out = os.open(crash, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         null = os.open(os.devnull, os.O_RDONLY)
         for here, there in ((null, 0), (out, 1), (out, 2)):
@@ -151,7 +160,8 @@ def _become_executor(root: str, program: str, counter: str) -> None:
         from watchkeeper.__main__ import main
 
         with _watched_by(counter) if counter else contextlib.nullcontext():
-            status = main(["run", program])
+            command = ["run", program] if program != KILL else [KILL, "--bot", "alpha", "--json"]
+            status = main(command)
     finally:
         os._exit(status)
 

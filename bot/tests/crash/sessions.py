@@ -17,33 +17,35 @@ from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 
 import msgspec
+from bot.tests.crash.markets import BINANCE, MARKETS, Market
+from bot.tests.crash.points import come_to_rest
 from bot.tests.crash.stage import (
-    DEADLINE_MS,
-    NAME,
+    DEPTH,
     PRICE,
     SETTINGS,
     PromiseBroken,
     Stage,
     World,
 )
+from bot.tests.crash.troubles import FAULTS
 from bot.tests.crash.verdict import (
+    bare_wrong,
     belief_wrong,
     entries_wrong,
     gap_wrong,
+    longest_bare_ms,
     second_pass_wrong,
     stops_wrong,
     words_wrong,
 )
 from bot.tests.crash.workers import spread
-from bot.tests.support.witness import changing, doubled, executed, gaps, replay
+from bot.tests.support.witness import doubled, executed, gaps, placing
 
-from watchkeeper.paper.fault_plan import KINDS
+from watchkeeper.domain.model import OrderKind
+from watchkeeper.watch.clock import now_ms
 
 SECONDS = 5.0  # of trouble
-CALM_S = 15.0  # until what can be known is known; what is unresolved then waits for its deadline
-# A ban outlasts the session, and so does a price: both are other tests' business.
-FAULTS = tuple(kind for kind in KINDS if kind not in {"ban", "hide"})
-STILL_S = 1.0  # prices come twice in it, stops are looked at four times
+BAN_MS = 10_000  # the longest one goes on for so long after the trouble
 FARTHEST = Decimal("0.08")  # of a price from where it began: a loss of 20 % is for a person (P16)
 
 
@@ -51,12 +53,13 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a seed. ``story``: what was done, with seconds from the beginning."""
 
     seed: int
+    venue: str = BINANCE.venue
     wrong: list[str] = []
     story: list[str] = []
     starts: int = 0  # of executors
     entries: int = 0
     fills: int = 0
-    unprotected_ms: int = 0
+    bare_ms: int = 0  # the longest while without a stop in which an executor lived
     deadline: bool = False  # something stayed unknown until its deadline, in injected time
     seconds: float = 0.0
     logs: str = ""
@@ -78,6 +81,8 @@ class _Drama:
         self.began = time.monotonic()
         self.wanted = 1 + (self.draw.random() < 0.3)  # executors: the holder, and perhaps a spare
         self.frozen_until = 0.0
+        self.kinds: list[str] = []
+        self.calm_ms = 0  # when the trouble ended, in the venue's time
 
     def tell(self, text: str) -> None:
         self.story.append(f"{time.monotonic() - self.began:6.2f} {text}")
@@ -95,9 +100,10 @@ class _Drama:
             executor.signal(signal.SIGCONT)
 
     def play(self, seconds: float, seed: int) -> None:
-        kinds = [kind for kind in FAULTS if self.draw.random() < 0.4]
+        self.kinds = kinds = [kind for kind in FAULTS if self.draw.random() < 0.4]
         self.stage.admin.plan_faults(seed, for_s=seconds, account=self.stage.alias, kinds=kinds)
-        self.tell(f"faults: {', '.join(kinds)}; {self.wanted} executor(s)")
+        venue = self.stage.market.venue
+        self.tell(f"{venue}; faults: {', '.join(kinds)}; {self.wanted} executor(s)")
         self.keep_alive()
         acts = self._acts()
         end = self.began + seconds
@@ -144,7 +150,7 @@ class _Drama:
     def move_price(self) -> None:
         step = Decimal(self.dice.choice((-35, -12, -3, 3, 12, 35))) / 1000
         lowest, highest = PRICE * (1 - FARTHEST), PRICE * (1 + FARTHEST)
-        self.price = min(highest, max(lowest, self.price * (1 + step))).quantize(Decimal("0.1"))
+        self.price = min(highest, max(lowest, self.price * (1 + step))).quantize(Decimal(1))
         self.tell(f"price {self.price}")
         self.stage.price(self.price)
 
@@ -179,13 +185,15 @@ class _Drama:
     def hand_closes(self) -> None:
         if self.stage.position():
             self.tell("another hand closes the position")
-            self.stage.admin.hand_close(NAME, alias=self.stage.alias)
+            self.stage.admin.hand_close(self.stage.market.contract, alias=self.stage.alias)
 
     def hand_trades(self) -> None:
         side = self.dice.choice(("BUY", "SELL"))
         quantity = self.dice.choice(("0.005", "0.030"))
         self.tell(f"another hand: {side} {quantity}")
-        self.stage.admin.hand_order(NAME, side, quantity, alias=self.stage.alias)
+        self.stage.admin.hand_order(
+            self.stage.market.contract, side, quantity, alias=self.stage.alias
+        )
 
     def drop_streams(self) -> None:
         self.tell("streams are cut")
@@ -194,7 +202,7 @@ class _Drama:
     def thin_book(self) -> None:
         depth = self.dice.choice(("0.001", "0.004", "1000"))
         self.tell(f"depth {depth}")
-        self.stage.admin.depth(depth, NAME)
+        self.stage.admin.depth(depth, self.stage.market.contract)
 
 
 def run_session(world: World, seed: int, seconds: float) -> Session:
@@ -202,85 +210,62 @@ def run_session(world: World, seed: int, seconds: float) -> Session:
     started = time.monotonic()
     wrong: list[str] = []
     deadline = False
-    with world.stage(settings=SETTINGS) as stage:
+    market = market_of(seed)
+    with world.stage(settings=SETTINGS, market=market) as stage:
         drama = _Drama(stage, seed)
         try:
             drama.play(seconds, seed)
             deadline = _calm(stage, drama)
-            wrong = second_pass_wrong(stage) + _broken(stage)
+            wrong = second_pass_wrong(stage) + _broken(stage, drama)
         except PromiseBroken as error:
-            wrong = [str(error), *_broken(stage)]
+            wrong = [str(error), *_broken(stage, drama)]
         events = stage.events()
-        found = gaps(replay(events, NAME))
         return Session(
             seed=seed,
+            venue=market.venue,
             wrong=wrong,
             story=drama.story,
             starts=len(stage.executors),
-            entries=sum(e["kind"] == "request" and e["client_id"][:4] == "wkE-" for e in events),
+            entries=len(placing(events, OrderKind.ENTRY)),
             fills=sum(e["kind"] == "fill" for e in events),
-            unprotected_ms=sum(gap.duration_ms or 0 for gap in found),
+            bare_ms=longest_bare_ms(stage),
             deadline=deadline,
             seconds=time.monotonic() - started,
             logs=stage.bot.tail(150) if wrong else "",
         )
 
 
+def market_of(seed: int) -> Market:
+    """Where a session is played: by dice of its own, so that all else is the same on each."""
+    return random.Random(f"{seed} venue").choice([*MARKETS.values()])  # noqa: S311
+
+
 def _calm(stage: Stage, drama: _Drama) -> bool:
     """Faults end, and everything comes right. True: after a deadline."""
     stage.admin.clear_faults()
-    stage.admin.clock(0)
     stage.admin.latency(0)
-    stage.admin.depth("1000", NAME)
-
-    def settled() -> bool:
-        drama.keep_alive()
-        # A stop that trails moves with the next price: for a moment there are two.
-        return _agreed(stage) and not _moves(stage) and _agreed(stage)
+    stage.clock(0)
+    stage.admin.depth(DEPTH, stage.market.contract)
+    drama.calm_ms = now_ms()
 
     drama.tell("calm")
-    # A person who wants to know asks for a pass; otherwise one comes within a minute.
-    end = time.monotonic() + CALM_S
-    while time.monotonic() < end:
-        stage.ask_for_a_pass()
-        try:
-            stage.wait(settled, "", 4)
-        except PromiseBroken:
-            continue
-        return False
-    drama.tell("deadline")
-    for executor in stage.alive:
-        executor.kill()
-    stage.admin.clock(DEADLINE_MS)
-    drama.keep_alive()
-    stage.wait(settled, "venue and journal agree, one stop for a position, nothing is unresolved")
-    return True
+    late = come_to_rest(stage, drama.keep_alive)
+    drama.tell("at rest" + " after a deadline" * late)
+    return late
 
 
-def _agreed(stage: Stage) -> bool:
-    """Venue and journal agree, and no order is alive but the stop that rests."""
-    if not stage.agrees():
-        return False
-    with stage.bot.journal() as journal:
-        return len(journal.orders()) == len(stage.stops())
-
-
-def _moves(stage: Stage) -> bool:
-    """Whether an order is placed or cancelled within a while that is longer than any turn."""
-    seq = int(stage.admin.health()["last"])
-    time.sleep(STILL_S)
-    return bool(changing(e for e in stage.events() if e["seq"] > seq))
-
-
-def _broken(stage: Stage) -> list[str]:
+def _broken(stage: Stage, drama: _Drama) -> list[str]:
     events = stage.events()
-    moments = replay(events, NAME)
+    moments = stage.moments()
     last = moments[-1]
     wrong = doubled(events) + stops_wrong(last, None)
-    if last.position != executed(events, NAME):
+    if last.position != executed(events, stage.market.contract):
         wrong.append(f"position {last.position} is not what the fills add up to")
+    # Trouble may keep a stop away; once it has ended, nothing does.
+    calm_ms = drama.calm_ms + (BAN_MS if "ban" in drama.kinds else 0)
     for gap in gaps(moments):
         wrong += gap_wrong(events, gap, stage.hand_cancelled)
+        wrong += bare_wrong(gap, stage.lives(), calm_ms)
     wrong += entries_wrong(events, sum(a == "enter" for a in stage.intents.values()))
     wrong += belief_wrong(stage, last, external=True)
     return wrong + words_wrong(stage)

@@ -89,7 +89,7 @@ def test_what_is_at_the_venue_is_taken_over_and_protected(
 
         assert stage.position() == held != ZERO
         (stop,) = stage.stops()
-        assert stop["reduceOnly"]
+        assert stop.reduce_only
         assert second_pass_wrong(stage) == []
         wrong = broken(stage, ends="open", stop=None, left=[])
         # Without journal and stop nothing tells whose position it is: it is adopted as somebody's.

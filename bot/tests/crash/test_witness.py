@@ -7,8 +7,16 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from bot.tests.crash.verdict import epochs_wrong, gap_wrong, position_wrong, stops_wrong
-from bot.tests.support.witness import Event, doubled, executed, gaps, replay
+from bot.tests.crash.verdict import (
+    BARE_MS,
+    bare_ms_of,
+    bare_wrong,
+    epochs_wrong,
+    gap_wrong,
+    position_wrong,
+    stops_wrong,
+)
+from bot.tests.support.witness import Event, Gap, doubled, executed, gaps, replay
 
 ENTRY = "wkE-alpha-10-1"
 STOP = "wkS-alpha-10-2"
@@ -165,6 +173,24 @@ def test_a_position_left_bare_is_found() -> None:
     log.entry()
     log.request("GET", "/fapi/v3/balance")
     assert wrong_gaps(log) == ["unprotected since event 2"]
+
+
+@pytest.mark.parametrize(
+    ("lives", "bare_ms"),
+    [
+        ([(0, 60_000)], 50_000),
+        ([(0, 12_000), (52_000, 60_000)], 10_000),  # of the gap from 10 to 60 s
+        ([(0, 30_000), (20_000, 40_000)], 30_000),  # two side by side
+        ([(0, 9_000), (61_000, 70_000)], 0),
+    ],
+)
+def test_only_the_time_in_which_somebody_lived_counts(
+    lives: list[tuple[int, int]], bare_ms: int
+) -> None:
+    gap = Gap(start_seq=1, start_ms=10_000, end_seq=2, end_ms=60_000)
+    assert bare_ms_of(gap, lives) == bare_ms
+    assert bool(bare_wrong(gap, lives)) is (bare_ms > BARE_MS)
+    assert bare_wrong(gap, lives, after_ms=55_000) == []
 
 
 def test_two_stops_in_the_end_are_found() -> None:

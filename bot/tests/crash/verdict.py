@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 
 import msgspec
-from bot.tests.crash.stage import NAME, SYMBOL, Stage
+from bot.tests.crash.markets import BINANCE, Market
+from bot.tests.crash.stage import Stage
 from bot.tests.support.witness import (
     ZERO,
     Event,
@@ -16,15 +17,19 @@ from bot.tests.support.witness import (
     doubled,
     executed,
     gaps,
-    replay,
-    requests,
+    placing,
 )
 
 from watchkeeper.domain.client_id import decode
 from watchkeeper.domain.model import Order, OrderKind
+from watchkeeper.watch.latch import read
 
-ORDER_PATH = "/fapi/v1/order"
 _FATAL_WORDS = ("crashed", "work_failed", "ended without being told to")
+
+
+# Half the time between two regular passes: whoever leaves a position bare until the next one is
+# found, and a machine ten times as slow as it should be is not blamed.
+BARE_MS = 30_000
 
 
 class Left(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,27 +55,64 @@ def left_by_the_dead(stage: Stage) -> Left:
         return Left(seq=seq, epoch=journal.epoch, orders=orders, decided=frozenset(decided))
 
 
-def broken(stage: Stage, *, ends: str, stop: Decimal | None, left: Sequence[Left]) -> list[str]:
+def broken(
+    stage: Stage,
+    *,
+    ends: str,
+    stop: Decimal | None,
+    left: Sequence[Left],
+    exact: bool = True,
+    acted_upon: bool = True,
+) -> list[str]:
     """Every promise that does not hold; empty: all do.
 
     Args:
         stage: settled, its executors alive.
         ends, stop: see ``Workflow``.
         left: by each who was killed, oldest first.
+        exact: no fault of the venue explains what was not done, or was done late.
+        acted_upon: an intent that nobody had decided about has to be executed.
     """
     events = stage.events()
-    moments = replay(events, NAME)
+    moments = stage.moments()
     wrong = doubled(events)
     last = moments[-1]
-    wrong += position_wrong(events, last.position, ends, entries_expected(stage, left, ends))
+    expected = entries_expected(stage, left, ends) if acted_upon else None
+    wrong += position_wrong(events, last.position, ends, expected, stage.market)
     wrong += stops_wrong(last, stop)
     for gap in gaps(moments):
         wrong += gap_wrong(events, gap, stage.hand_cancelled)
+        if exact:
+            wrong += bare_wrong(gap, stage.lives())
     for one in left:
         wrong += epochs_wrong(events, one.seq, one.epoch, {o.client_id for o in one.orders})
-    wrong += belief_wrong(stage, last)
+    wrong += belief_wrong(stage, last, external=not exact)
     wrong += words_wrong(stage)
     return wrong
+
+
+def halted_wrong(stage: Stage) -> list[str]:
+    """Flat, proven so, latched; and an executor that comes back with an intent opens nothing."""
+    for executor in stage.alive:
+        executor.kill()
+    stage.start()
+    stage.wait(stage.halted, "an executor that is halted")
+    refused = len(stage.refusals())
+    stage.intend("enter", "buy")
+    stage.wait(lambda: len(stage.refusals()) > refused, "an intent that is refused")
+    events = stage.events()
+    moments = stage.moments()
+    last = moments[-1]
+    wrong = doubled(events) + position_wrong(events, last.position, "flat", None, stage.market)
+    wrong += stops_wrong(last, None)
+    if any(moment.position < ZERO for moment in moments):
+        wrong.append("more was closed than was held")
+    for gap in gaps(moments):
+        wrong += gap_wrong(events, gap, stage.hand_cancelled)
+    latch = read(stage.bot.paths)
+    if latch is None or latch.flatten or not latch.flat_ms:
+        wrong.append(f"the latch says {latch}")
+    return wrong + words_wrong(stage)
 
 
 def entries_expected(stage: Stage, left: Sequence[Left], ends: str) -> int | None:
@@ -83,11 +125,15 @@ def entries_expected(stage: Stage, left: Sequence[Left], ends: str) -> int | Non
 
 
 def position_wrong(
-    events: Sequence[Event], position: Decimal, ends: str, expected: int | None
+    events: Sequence[Event],
+    position: Decimal,
+    ends: str,
+    expected: int | None,
+    market: Market = BINANCE,
 ) -> list[str]:
     """The position is what was executed, and what the story ends with."""
     wrong = []
-    if position != executed(events, NAME):
+    if position != executed(events, market.contract):
         wrong.append(f"position {position} is not what the fills add up to")
     if ends == "flat" and position:
         wrong.append(f"position {position} instead of none")
@@ -107,7 +153,7 @@ def position_wrong(
 
 def entries_wrong(events: Sequence[Event], intents: int) -> list[str]:
     """No more entries than intents were sent."""
-    sent = len(requests(events, "POST", ORDER_PATH, OrderKind.ENTRY))
+    sent = len(placing(events, OrderKind.ENTRY))
     many = {1: "one intent"}.get(intents, f"{intents} intents")
     return [f"{sent} entries were sent for {many}"] if sent > intents else []
 
@@ -141,6 +187,37 @@ def gap_wrong(events: Sequence[Event], gap: Gap, hand_cancelled: Collection[int]
     return []
 
 
+def bare_ms_of(gap: Gap, lives: Iterable[tuple[int, int]], after_ms: int = 0) -> int:
+    """How much of a gap that ended somebody lived to end it.
+
+    Args:
+        gap: a stretch without protection.
+        lives: beginning and end of each executor, in the venue's time, in any order.
+        after_ms: what was before does not count.
+    """
+    assert gap.end_ms is not None
+    total, until_ms = 0, max(gap.start_ms, after_ms)
+    for begun_ms, ended_ms in sorted(lives):
+        since_ms, end_ms = max(begun_ms, until_ms), min(ended_ms, gap.end_ms)
+        if end_ms > since_ms:  # of two that lived side by side each moment counts once
+            total += end_ms - since_ms
+            until_ms = end_ms
+    return total
+
+
+def bare_wrong(gap: Gap, lives: Iterable[tuple[int, int]], after_ms: int = 0) -> list[str]:
+    """Whoever lives ends it soon."""
+    if gap.end_ms is None or (bare_ms := bare_ms_of(gap, lives, after_ms)) <= BARE_MS:
+        return []
+    return [f"unprotected for {bare_ms} ms in which an executor lived"]
+
+
+def longest_bare_ms(stage: Stage) -> int:
+    """Of the gaps that ended, the longest while without a stop in which an executor lived."""
+    found = [g for g in gaps(stage.moments()) if g.end_ms is not None]
+    return max((bare_ms_of(gap, stage.lives()) for gap in found), default=0)
+
+
 def epochs_wrong(
     events: Sequence[Event], killed_seq: int, epoch: int, intended: Collection[str]
 ) -> list[str]:
@@ -150,9 +227,9 @@ def epochs_wrong(
     """
     known = {e["client_id"] for e in changing(events) if e["seq"] <= killed_seq} | {*intended}
     wrong = []
-    for event in changing(events):
+    for event in placing(events):
         parts = decode(event["client_id"])
-        if parts is None or event["method"] != "POST" or event["seq"] <= killed_seq:
+        if parts is None or event["seq"] <= killed_seq:
             continue
         if event["client_id"] not in known and parts.epoch <= epoch:
             wrong.append(f"{event['client_id']} was made after the death of epoch {epoch}")
@@ -174,7 +251,7 @@ def belief_wrong(stage: Stage, last: Moment, *, external: bool = False) -> list[
     if {order.client_id for order in live} != resting:
         wrong.append(f"live in the journal: {[(o.client_id, o.state.value) for o in live]}")
     for position in positions:
-        if position.symbol != SYMBOL or (position.external and not external):
+        if position.symbol != stage.market.symbol or (position.external and not external):
             wrong.append(f"an own position was adopted as external: {position}")
         if position.entry_price is None:
             wrong.append("the position has lost its entry price")

@@ -39,13 +39,17 @@ from watchkeeper.watch.clock import now_ms
 
 T = TypeVar("T")
 
-VENUE_HOST = "fapi.binance.com"
 TICK_S = 0.5
 _TEXT = 1  # opcode of a websocket's text frame
 _COMPRESSION = re.compile(rb"(?i)(?<=\r\n)sec-websocket-extensions:[^\r]*\r\n")
-_EVENT = re.compile(rb'"e":"(\w+)"')
-_CHANGING = frozenset({"POST-order", "POST-algoOrder", "DELETE-order", "DELETE-algoOrder"})
-_ID_NAMES = ("newClientOrderId", "clientAlgoId", "origClientOrderId")
+# What a message is about, on Binance and on Kraken; a heartbeat is about nothing.
+_EVENT = re.compile(rb'"(?:e|feed)":"(?!heartbeat)(\w+)"')
+CHANGING = (
+    *("POST-order", "POST-algoOrder", "DELETE-order", "DELETE-algoOrder"),
+    *("POST-sendorder", "POST-cancelorder"),
+)
+_ID_NAMES = ("newClientOrderId", "clientAlgoId", "origClientOrderId", "cliOrdId", "cliOrdIds")
+_REST = ("/fapi/", "/derivatives/", "/api/")
 
 
 class Trace:
@@ -91,8 +95,10 @@ class Wire:
         self.venue = venue
         self.counter = folder / "counter.sock"
         self.port = 0
+        self.host = ""  # of the venue that is spoken to
         self.address = "127.0.0.1"  # under which the venue sees this bot, and counts its weight
         self.late: Late | None = None
+        self.refuses_entries = False
         self.owner_of: Callable[[int], int] = lambda _: 0  # process id, by the port it comes from
         self._trace: Trace | None = None
         self._prices: dict[str, Decimal] = {}
@@ -240,7 +246,7 @@ class Wire:
             "127.0.0.1",
             self.venue.port,
             ssl=self._client_tls,
-            server_hostname=VENUE_HOST,
+            server_hostname=self.host,
             local_addr=(self.address, 0),
         )
 
@@ -258,7 +264,10 @@ class Wire:
             name = _name(head, body)
             if self._reached(f"{name}/before", pid):
                 return
-            if name.rpartition("-")[0] in _CHANGING and self._reached(f"{name}/late", pid):
+            changes = name.startswith(CHANGING)
+            if changes and name.endswith("-E") and self.refuses_entries:
+                return
+            if changes and self._reached(f"{name}/late", pid):
                 self.late = Late(head, body)
                 return
             upstream.write(head + body)
@@ -313,7 +322,7 @@ def _name(head: bytes, body: bytes) -> str:
     """A request's name in a trace: method, last part of the path, kind of order if it has one."""
     method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
     path, _, query = target.partition("?")
-    if path.startswith("/fapi"):
+    if path.startswith(_REST):
         given = dict(parse_qsl(query)) | dict(parse_qsl(body.decode()))
         client_id = next((given[name] for name in _ID_NAMES if name in given), "")
         parts = decode(client_id)

@@ -8,7 +8,12 @@ from decimal import Decimal
 
 import apsw
 import msgspec
-from bot.tests.crash.stage import NAME, PRICE, SETTINGS, Stage
+from bot.tests.crash.nursery import KILL
+from bot.tests.crash.stage import PATIENT, PRICE, SETTINGS, Stage
+from bot.tests.support.local_bot import Settings
+
+from watchkeeper.execution.switch import read_receipt
+from watchkeeper.watch.latch import read
 
 Act = Callable[[Stage], None]
 Probe = Callable[[Stage], bool]
@@ -18,9 +23,10 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
     """A story.
 
     ``before`` is not counted; ``act`` sets going what is; ``done`` tells its end. ``ends`` is how
-    it ends whoever is killed in between: ``open`` (a position with its stop), ``flat``, or
-    ``entry``: open, unless the entry was durable and never reached the venue. ``stop``: where the
-    stop rests in the end.
+    it ends whoever is killed in between: ``open`` (a position with its stop), ``flat``,
+    ``halted`` (flat, and nothing is opened any more), or ``entry``: open, unless the entry was
+    durable and never reached the venue. ``stop``: where the stop rests in the end. ``again``: how
+    what was killed comes back.
     """
 
     name: str
@@ -30,6 +36,8 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
     done: Probe
     ends: str
     stop: Decimal | None = None
+    settings: Settings | None = None  # None: the usual ones
+    again: Act | None = None  # None: an executor is started
 
 
 def _nothing(_: Stage) -> None: ...
@@ -43,7 +51,7 @@ def _waiting(stage: Stage) -> None:
 
 def _thin_book(stage: Stage) -> None:
     """An entry takes all twenty levels of the book, and what is left of it expires."""
-    stage.admin.depth("0.001", NAME)
+    stage.admin.depth("0.001", stage.market.contract)
     _waiting(stage)
 
 
@@ -79,10 +87,19 @@ def _journal_lost(stage: Stage) -> None:
 
 
 def _older_schema(stage: Stage) -> None:
-    """A journal as a release before these indexes left it."""
+    """A journal as an early release left it: what was added since, all of it by expand steps that
+    keep ``min_writer``, is not there: indexes, keys of ``meta``, fields of orders and positions."""
     _gone(stage)
     journal = apsw.Connection(str(stage.bot.paths.journal))
-    journal.execute("DROP INDEX orders_by_time; DROP INDEX fills_by_time")
+    journal.execute(
+        """
+        DROP INDEX orders_by_time;
+        DROP INDEX fills_by_time;
+        DELETE FROM meta WHERE key IN ('first_epoch', 'key', 'standing', 'trades_read_ms');
+        UPDATE orders SET body = json_remove(body, '$.cancel_ms', '$.forced');
+        UPDATE positions SET body = json_remove(body, '$.liquidation_price', '$.quote_value');
+        """
+    )
     journal.close()
 
 
@@ -116,6 +133,48 @@ def _hand_over(stage: Stage) -> None:
     stage.cancel_stop_by_hand()
 
 
+def _to_be_killed(stage: Stage) -> None:
+    stage.open_position("buy", whole=True)
+    stage.victims = frozenset({KILL})
+
+
+def _pull(stage: Stage) -> None:
+    """The kill switch as a command."""
+    stage.start_other(KILL)
+
+
+def _pull_again(stage: Stage) -> None:
+    """supervisord has started the executor again meanwhile."""
+    stage.start_whole()
+    _pull(stage)
+    stage.wait(lambda: _proven(stage), "a kill switch that has proven flat")
+
+
+def _proven(stage: Stage) -> bool:
+    """The command has ended well, and the latch knows."""
+    receipt = read_receipt(stage.bot.paths)
+    return not stage.others[-1].alive and receipt.stand == "proven flat" and _settled(stage)
+
+
+def _bare_for_risk(stage: Stage) -> None:
+    _bare(stage)
+    stage.victims = frozenset({"risk"})
+
+
+def _watch_risk(stage: Stage) -> None:
+    stage.start_other("risk", watched=True)
+
+
+def _watch_risk_again(stage: Stage) -> None:
+    _watch_risk(stage)
+    stage.wait(lambda: _settled(stage), "a flattening of risk's that is proven")
+
+
+def _settled(stage: Stage) -> bool:
+    latch = read(stage.bot.paths)
+    return latch is not None and latch.flat_ms > 0 and not latch.flatten
+
+
 def _protected(stage: Stage) -> bool:
     return bool(stage.position()) and stage.agrees()
 
@@ -126,7 +185,7 @@ def _flat(stage: Stage) -> bool:
 
 def _moved(stop: Decimal) -> Probe:
     def moved(stage: Stage) -> bool:
-        return [Decimal(s["triggerPrice"]) for s in stage.stops()] == [stop] and stage.agrees()
+        return [s.trigger_price for s in stage.stops()] == [stop] and stage.agrees()
 
     return moved
 
@@ -135,9 +194,15 @@ def _handed_over(stage: Stage) -> bool:
     return not stage.executors[0].alive and _protected(stage)
 
 
+# A proof waits for a receive window; risk waits for the executor that is not there.
+_SOON: Settings = {
+    **PATIENT,
+    "venue": {"recv_window_ms": 1000},
+    "risk": {"check_interval_ms": 200, "unprotected_deadline_ms": 500},
+}
 _LONG_STOP = PRICE * Decimal("0.98")
 _PASSED = PRICE * Decimal("0.975")
-_HIGHER = PRICE * Decimal("1.03")
+_HIGHER = PRICE + 1500  # so that what follows it is a whole number, at every venue a price
 _TRAILED = _HIGHER * (100 - Decimal(SETTINGS["protection"]["trailing_distance_pct"])) / 100
 
 WORKFLOWS = (
@@ -227,6 +292,26 @@ WORKFLOWS = (
         done=_handed_over,
         ends="open",
         stop=_LONG_STOP,
+    ),
+    Workflow(
+        name="flatten",
+        what="the kill switch, killed itself and pulled again",
+        before=_to_be_killed,
+        act=_pull,
+        done=_proven,
+        ends="halted",
+        settings=_SOON,
+        again=_pull_again,
+    ),
+    Workflow(
+        name="risk",
+        what="risk flattens a position that nobody protects; it is killed and comes back",
+        before=_bare_for_risk,
+        act=_watch_risk,
+        done=_settled,
+        ends="halted",
+        settings=_SOON,
+        again=_watch_risk_again,
     ),
 )
 BY_NAME = {workflow.name: workflow for workflow in WORKFLOWS}

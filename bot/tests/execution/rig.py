@@ -61,7 +61,7 @@ require_synchronised = false
 [[strategies]]
 name = "test"
 plugin = "mean_reversion"
-symbols = ["{btc}", "{eth}"]
+symbols = {symbols}
 """
 
 
@@ -90,7 +90,10 @@ class Rig(BotTree):
         venue_settings: str = "",
         names: Names = BINANCE_NAMES,
         balance: str = "10000",
+        symbols: Sequence[str] = (),
     ) -> None:
+        """``symbols``: what the bot trades; by default the two that all tests use."""
+        symbols = symbols or (names.btc, names.eth)
         self._folder = Path(tempfile.mkdtemp(prefix="wk-"))  # short: Unix sockets' paths are
         super().__init__(self._folder)
         self.venue = venue
@@ -104,8 +107,7 @@ class Rig(BotTree):
                 venue_id=names.venue,
                 ca_file=venue.ca_path,
                 venue=venue_settings,
-                btc=names.btc,
-                eth=names.eth,
+                symbols=json.dumps(symbols),
             )
             + settings
         )
@@ -115,7 +117,7 @@ class Rig(BotTree):
             WATCHKEEPER_API_SECRET=secret_of(self.alias, names.venue),
         )
         has_run_before(self.paths.journal)
-        self.ticks = Ticks(self.paths.market_socket, (names.btc, names.eth))
+        self.ticks = Ticks(self.paths.market_socket, symbols)
         self._pid = 0
 
     @property

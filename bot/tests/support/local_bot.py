@@ -32,7 +32,7 @@ from typing import Any, Self, TypedDict, TypeVar, cast
 import msgspec
 from bot.tests.support import supervisord
 from bot.tests.support.history import has_run_before
-from bot.tests.support.paper_venue import PaperVenue
+from bot.tests.support.paper_venue import BINANCE, PaperVenue
 from bot.tests.support.waiting import eventually
 
 from watchkeeper.bus.protocol import INTENTS
@@ -131,7 +131,8 @@ class LocalBot:
         for folder in ("etc", "state", "run", "heartbeats", "logs", "locks"):
             getattr(paths, folder).mkdir(parents=True, exist_ok=True)
         paths.config.write_text(self._config())
-        credentials = self.venue.credentials(self.alias)
+        venue_id = self._settings.get("venue", {}).get("id", BINANCE)
+        credentials = self.venue.credentials(self.alias, venue_id)
         _write_secret(paths.env, "# no key here\n")
         _write_secret(
             paths.trading_env,

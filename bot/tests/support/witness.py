@@ -21,9 +21,16 @@ Event = dict[str, Any]
 ZERO = Decimal(0)
 _RESTING = frozenset({"NEW", "TRIGGERING", "TRIGGERED"})
 _ENDED = frozenset({"FILLED", "CANCELED", "EXPIRED", "REJECTED"})
-_SENDING = ("/fapi/v1/order", "/derivatives/api/v3/sendorder")
 _CHANGING = frozenset({"POST", "DELETE", "PUT"})
-_ORDERS = frozenset({"/fapi/v1/order", "/fapi/v1/algoOrder", "/fapi/v1/batchOrders"})
+_PLACING = frozenset(
+    {
+        "/fapi/v1/order",
+        "/fapi/v1/algoOrder",
+        "/fapi/v1/batchOrders",
+        "/derivatives/api/v3/sendorder",
+    }
+)
+_ORDERS = _PLACING | {f"/derivatives/api/v3/{name}order" for name in ("edit", "cancel", "batch")}
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,6 +190,17 @@ def changing(events: Iterable[Event]) -> list[Event]:
     ]
 
 
+def placing(events: Iterable[Event], kind: OrderKind | None = None) -> list[Event]:
+    """Requests that place an order, of that kind by their client id."""
+    return [
+        event
+        for event in changing(events)
+        if event["method"] == "POST"
+        and event["path"] in _PLACING
+        and (kind is None or ((parts := decode(event["client_id"])) and parts.kind is kind))
+    ]
+
+
 def doubled(events: Sequence[Event]) -> list[str]:
     """What promise 1 to 3 forbid: an id used for two orders, an entry sent twice, a trade twice.
 
@@ -205,9 +223,8 @@ def doubled(events: Sequence[Event]) -> list[str]:
     ]
     wrong += [f"trade {trade} was booked {n} times" for trade, n in trades.items() if n > 1]
     sent: dict[str, int] = defaultdict(int)
-    for path in _SENDING:
-        for event in requests(events, "POST", path, OrderKind.ENTRY):
-            sent[event["client_id"]] += 1
+    for event in placing(events, OrderKind.ENTRY):
+        sent[event["client_id"]] += 1
     wrong += [f"entry {client_id} was sent {n} times" for client_id, n in sent.items() if n > 1]
     return wrong
 
@@ -219,9 +236,9 @@ def epochs(events: Iterable[Event], *kinds: OrderKind) -> list[int]:
     both sent.
     """
     found: list[int] = []
-    for event in changing(events):
+    for event in placing(events):
         parts = decode(event["client_id"])
-        if event["method"] != "POST" or parts is None or (kinds and parts.kind not in kinds):
+        if parts is None or (kinds and parts.kind not in kinds):
             continue
         if not found or found[-1] != parts.epoch:
             found.append(parts.epoch)
