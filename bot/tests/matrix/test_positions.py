@@ -279,6 +279,9 @@ def test_a_close_without_an_answer_keeps_no_other_position_from_its_stop(case: C
     case.alter(RISK, liquidationPrice=str(PRICE * Decimal("0.985")))
     case.bare("0.04")
     case.hand("BUY", "0.5", symbol="ETHUSDT")
+    entry = Decimal(case.admin.market("ETHUSDT")["last"])
+    believed = {"symbol": "ETH/USDT:USDT", "entry_price": entry, "stop_price": None}
+    case.believe(case.position("0.5", **believed))
     case.hold("delay", "POST", ORDER_PATH, "wkX-", delay_s=5, times=None)
     case.run()
     case.until(lambda: case.sent(OrderKind.EXIT), what="the close")
