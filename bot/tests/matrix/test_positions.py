@@ -6,10 +6,11 @@ import time
 from decimal import Decimal
 
 import pytest
-from bot.tests.execution.rig import ALGO_PATH, BTC, ORDER_PATH, PRICE
+from bot.tests.execution.rig import BTC, ORDER_PATH, PRICE
 from bot.tests.matrix.case import QUANTITY, STOP, Case
 from bot.tests.matrix.conftest import Cases
 from bot.tests.support.paper_venue import PaperVenue
+from bot.tests.support.witness import Event
 
 from watchkeeper.domain.model import OrderKind, Position, Standing
 from watchkeeper.reconcile.positions import LESS_FOR_MS
@@ -261,15 +262,16 @@ def test_and_after_the_deadline_what_the_policy_says(
 
 
 @row("P17")
-def test_near_liquidation_it_is_reduced_first_and_then_protected(case: Case) -> None:
+def test_near_liquidation_it_is_reduced_and_protected(case: Case) -> None:
     case.bare("0.04")
     left = Decimal("0.04") * PRICE * Decimal("0.019")  # 1.5 % and the maintenance margin
     case.admin.deposit(str(left - 10_000), case.alias)
     case.run()
     case.wait_row("P17")
     case.wait_protected("0.02", stop=STOP)
-    assert case.calls()[0]["path"] == ORDER_PATH
-    assert Decimal(case.calls()[0]["params"]["quantity"]) == Decimal("0.02")
+    # Its stop and the reduction go out side by side: neither waits for the other's answer.
+    (reduced,) = case.sent(OrderKind.EXIT)
+    assert Decimal(reduced["params"]["quantity"]) == Decimal("0.02")
 
 
 @row("P17")
@@ -277,15 +279,18 @@ def test_a_close_without_an_answer_keeps_no_other_position_from_its_stop(case: C
     case.alter(RISK, liquidationPrice=str(PRICE * Decimal("0.985")))
     case.bare("0.04")
     case.hand("BUY", "0.5", symbol="ETHUSDT")
+    entry = Decimal(case.admin.market("ETHUSDT")["last"])
+    believed = {"symbol": "ETH/USDT:USDT", "entry_price": entry, "stop_price": None}
+    case.believe(case.position("0.5", **believed))
     case.hold("delay", "POST", ORDER_PATH, "wkX-", delay_s=5, times=None)
     case.run()
-    stop = case.admin.wait_for(
-        lambda e: e.get("path") == ALGO_PATH and e.get("params", {}).get("symbol") == "ETHUSDT"
-    )
-    close = case.admin.wait_for(
-        lambda e: e.get("path") == ORDER_PATH and str(e.get("client_id")).startswith("wkX-")
-    )
-    assert abs(stop["ts_ms"] - close["ts_ms"]) < 1500
+    case.until(lambda: case.sent(OrderKind.EXIT), what="the close")
+
+    def other() -> list[Event]:
+        return [e for e in case.sent(OrderKind.STOP) if e["params"]["symbol"] == "ETHUSDT"]
+
+    case.until(other, what="a stop of the other position")
+    assert abs(other()[0]["ts_ms"] - case.sent(OrderKind.EXIT)[0]["ts_ms"]) < 1500
 
 
 @row("P18")
