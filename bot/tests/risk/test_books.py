@@ -97,6 +97,9 @@ def test_midnight_begins_a_new_day() -> None:
     day = booked(line(-100))
     tomorrow = day_start_ms(START_MS) + DAY_MS
     assert result(day, at_ms=tomorrow).unknown
+    evening = booked(line(-100, tomorrow - 2), at_ms=tomorrow - 1)
+    assert result(evening, at_ms=tomorrow - 1).amount == Decimal(-100)
+    assert "of today" in result(evening, at_ms=tomorrow).unknown, "a fresh ledger, of yesterday"
     day = book(begin(day, tomorrow + 5), [line(-100), line(-5, tomorrow)], tomorrow + 5)
     assert result(day, at_ms=tomorrow + 5).amount == Decimal(-5)
 

@@ -60,7 +60,7 @@ def _amounts(side: Side, held: Collection[Position], orders: Collection[Pending]
     added = sum((o.quantity for o in orders if o.side is side), ZERO)
     if own and other:
         return own + added
-    return max(own + added - other, own, ZERO)
+    return max(own + added - other, ZERO)
 
 
 def gross_limit(config: BotConfig) -> Decimal:
