@@ -39,7 +39,7 @@ from watchkeeper.watch.clock import now_ms
 
 ROOT = Path(__file__).parents[3]
 WITHOUT = "MATRIX_WITHOUT"  # the row that the mutant lives without
-MUTANT_DEADLINE_S = 12.0
+MUTANT_DEADLINE_S = 15.0
 UNHEARD_S = 3.0  # for what a mutant does, where the others are waited for by what they say
 QUANTITY = Decimal("0.02")
 STOP = Decimal(45_000)
@@ -241,12 +241,13 @@ class Case(Rig):
         self._hear(lambda: row in self.cited(), what=f"{row} in the decision log")
 
     def _hear(self, probe: Callable[[], bool], what: str) -> None:
-        """Until the bot has said it. A mutant, which may not, has its time instead: it is to be
-        found out by what it does."""
+        """Until the bot has said it. A mutant, which may not, has its time instead once it has
+        judged a reading: it is to be found out by what it does."""
         if not os.environ.get(WITHOUT):
             self.until(probe, what)
             return
         with contextlib.suppress(AssertionError):
+            self.until(lambda: self.logged("reconciled") or self.logged("not_reconciled"))
             eventually(probe, deadline_s=UNHEARD_S)
 
     def wait_alert(self, row: str, alert: str) -> None:

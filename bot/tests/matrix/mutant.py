@@ -39,6 +39,13 @@ from watchkeeper.venue.protocol import Missing, NotFound, Snapshot
 # What a program does that has never thought of a row, besides everything else.
 
 
+def _takes_silence_for_flat(belief: Belief, seen: Snapshot) -> Iterable[Action]:
+    """P6."""
+    if isinstance(seen.positions, Missing):
+        for symbol in belief.positions:
+            yield ForgetPosition(row="P6", why="", symbol=symbol, exit_price=None)
+
+
 def _adopts_anew(belief: Belief, seen: Snapshot) -> Iterable[Action]:
     """P10: what is held is somebody's, whatever was known of it."""
     for there in _rows(seen.positions):
@@ -108,6 +115,7 @@ def _places_another(belief: Belief, seen: Snapshot) -> Iterable[Action]:
 
 _Naive = Callable[[Belief, Snapshot], Iterable[Action]]
 _NAIVE: dict[str, _Naive] = {
+    "P6": _takes_silence_for_flat,
     "P10": _adopts_anew,
     "P19": _exits_when_away,
     "O2": _takes_absent_for_rejected,
@@ -172,6 +180,13 @@ def _takes_cancels_for_done() -> None:
     stops.Stops.cancel = cancel  # type: ignore[method-assign]
 
 
+def _never_trails() -> None:
+    async def trail(self: executor.Executor) -> None:
+        return
+
+    executor.Executor._trail = trail  # type: ignore[method-assign]
+
+
 def _writes_any_journal() -> None:
     vars(store)["SCHEMA_VERSION"] = 99
 
@@ -189,6 +204,7 @@ _OUTSIDE: dict[str, Callable[[], None]] = {
     "O3": _takes_errors_for_rejections,
     "O4": _takes_rejections_for_errors,
     "O14": _takes_cancels_for_done,
+    "S9": _never_trails,
     "A1": _ignores(balance_known=True),
     "A4": _ignores(clock_offset_ms=0),
     "A9": _writes_any_journal,

@@ -256,6 +256,7 @@ def test_and_after_the_deadline_what_the_policy_says(
     case.believe(Standing("P16", BTC, case.begun_ms - 61_000))
     case.price(PRICE * Decimal("0.78"))
     case.run()
+    case.wait_alert("P16", "position-underwater-no-stop")
     case.until(lambda: case.now().position == Decimal(left), what=policy)
     assert len(case.sent(OrderKind.EXIT)) == 1
     assert case.sent(OrderKind.STOP) == []

@@ -192,10 +192,12 @@ def test_while_an_exit_works_the_policy_may_want_no_stop_and_only_for_a_while(
 @row("S13")
 def test_by_default_it_gets_one(case: Case) -> None:
     case.bare()
-    case.believe(case.order(OrderKind.EXIT, 5, created_ms=case.begun_ms, updated_ms=0))
+    leaving = case.order(OrderKind.EXIT, 5, created_ms=case.begun_ms, updated_ms=0)
+    case.believe(leaving)
     case.run()
     case.wait_row("S13")
     case.wait_protected(QUANTITY, stop=STOP)
+    assert not known(case, leaving).state.is_terminal, "it waited for the exit to be given up"
 
 
 @row("S14")
