@@ -234,14 +234,15 @@ def _page(table: Table) -> str:
         if not table.replay
         else "Replay:\n  " + "\n  ".join(table.replay)
     )
-    hit = [
-        f"{table.windows.get(window, 0):6}  {window.value}"
+    hit = "".join(
+        f"{table.windows.get(window, 0):6}  {window.value}\n"
         for window in Window
         if table.least or window in table.windows
-    ]
+    )
     if hit:
-        least = f" (at least {table.least} each)" if table.least else ""
-        text += "\n".join([f"\n\nkilled during{least}", *hit])
+        text += (
+            f"\n\nkilled during{f' (at least {table.least} each)' if table.least else ''}\n{hit}"
+        )
     hits = ", ".join(f"{kind} {count}" for kind, count in sorted(table.faults.items()))
     extra = f"Faults hit beside so many points: {hits}.\n" if hits else ""
     extra += "".join(f"In real time: {line}\n" for line in table.real_time)
