@@ -57,7 +57,7 @@ test: hosts lint test-fast test-system matrix crash-slice ## What every change m
 test-full: vms ## All of it, every scenario on every platform, resumable; dated table in docs/test-results/ (CASES='lint reboot' for some)
 	@$(VENV)/python tools/scenarios.py full
 
-molecule: $(if $(filter reboot,$(SCENARIO)),vms,hosts) ## One scenario on a fresh host: make molecule SCENARIO=default [PLATFORM=trixie]
+molecule: $(if $(filter reboot,$(SCENARIO)),vms,hosts) ## One scenario on a fresh host: make molecule SCENARIO=default [PLATFORM=trixie REPEAT=3]
 	@$(VENV)/python tools/scenarios.py one $(or $(SCENARIO),$(error name it: make molecule SCENARIO=default))
 
 test-peers: peers ## Unmodified freqtrade and nautilus_trader on the paper venue, sealed off (4 min, then 2)

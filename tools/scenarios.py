@@ -3,7 +3,8 @@
     tools/scenarios.py core              what CI runs
     tools/scenarios.py full              everything; what passed on these files is not run again;
                                          writes a dated table
-    tools/scenarios.py one default       one scenario on $PLATFORM, all its output
+    tools/scenarios.py one default       one scenario on $PLATFORM, all its output; with REPEAT=3
+                                         the host is provisioned once and verified three times
     tools/scenarios.py matrix            names of the core scenarios as JSON, for CI's matrix
 
 A failed scenario prints the end of its log: what failed, and the host's journal; each failed test
@@ -19,6 +20,7 @@ changes, on whatever machine; until then the table says which commit it was seen
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import hashlib
 import json
@@ -65,6 +67,7 @@ OF_SCENARIOS = (
     *("bot/src", "bot/pyproject.toml", "requirements", "requirements.yml", ".config/molecule"),
     *("site.yml", "playbooks", "roles", "inventory", "molecule/shared"),
     *("tools/image.py", "tools/outside.py", "tools/sntp.py", "tools/vm.py"),
+    "bot/tests/support/witness.py",
 )
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;;.*?\x1b\\")
 _PASSED = re.compile(r"\b(\d+) passed\b")
@@ -76,14 +79,18 @@ class Case:
 
     what: str
     platform: str = ""
+    keep: bool = False  # its host stays
+    again: int = 0  # 1: verified once more, on the host that stayed
 
     @property
     def name(self) -> str:
-        return f"{self.what} on {PLATFORMS[self.platform]}" if self.platform else self.what
+        name = f"{self.what} on {PLATFORMS[self.platform]}" if self.platform else self.what
+        return f"{name}, verified again ({self.again})" if self.again else name
 
     @property
     def log(self) -> Path:
-        return WORK / f"{'-'.join(filter(None, (self.what, self.platform)))}.log"
+        parts = (self.what, self.platform, str(self.again or ""))
+        return WORK / f"{'-'.join(filter(None, parts))}.log"
 
     @property
     def report(self) -> Path:
@@ -92,11 +99,11 @@ class Case:
 
     @property
     def command(self) -> list[str]:
-        return (
-            ["molecule", "test", "--scenario-name", self.what]
-            if self.platform
-            else ["make", self.what]
-        )
+        if not self.platform:
+            return ["make", self.what]
+        step = "verify" if self.again else "test"
+        kept = ["--destroy=never"] if self.keep else []
+        return ["molecule", step, "--scenario-name", self.what, *kept]
 
 
 @dataclass(frozen=True)
@@ -189,6 +196,19 @@ def run(case: Case, verbose: bool = False) -> Result:
     print(f"    {case.name}: {'ok' if passed else 'FAILED'}{counted}, {seconds} s", flush=True)
     now = datetime.datetime.now(datetime.UTC)
     return Result(case, passed, tests, seconds, now.isoformat(timespec="seconds"))
+
+
+def repeated(case: Case, times: int) -> list[Result]:
+    """A scenario whose host is provisioned once and verified up to ``times`` times, until once it
+    fails."""
+    first = dataclasses.replace(case, keep=times > 1)
+    results = [run(first, verbose=True)]
+    while results[-1].passed and len(results) < times:
+        results.append(run(dataclasses.replace(case, again=len(results)), verbose=True))
+    if first.keep:
+        destroy = ["molecule", "destroy", "--scenario-name", case.what]
+        subprocess.run(destroy, cwd=ROOT, env=_environment(case.platform), check=False)
+    return results
 
 
 def _shortened(text: str, limit: int = 4000) -> str:
@@ -355,7 +375,10 @@ def main() -> int:
     platform = os.environ.get("PLATFORM") or DEFAULT_PLATFORM
     if platform not in PLATFORMS:
         parser.error(f"PLATFORM is {platform!r}, known are {', '.join(PLATFORMS)}")
-    return _summary([run(Case(options.scenario, platform), verbose=True)])
+    times = os.environ.get("REPEAT") or "1"
+    if not times.isdecimal() or times == "0":
+        parser.error(f"REPEAT is {times!r}, it is how often to verify")
+    return _summary(repeated(Case(options.scenario, platform), int(times)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
+#!/usr/bin/env python3
 """A virtual machine as a host under test: what a rented server can suffer, on command.
 
-    tools/vm.py create FOLDER --image bookworm --key KEY.pub --ssh-port 22781
+    tools/vm.py create FOLDER --image bookworm --key KEY.pub --ssh-port 22781 [--disk GIB]
     tools/vm.py start FOLDER [--clock 2026-01-31T12:00:00]
     tools/vm.py power-cut FOLDER     QEMU and its disk's cache die; what was not flushed is lost
     tools/vm.py reset FOLDER         the reset button
+    tools/vm.py panic FOLDER         its kernel panics
     tools/vm.py pause|continue FOLDER
     tools/vm.py network FOLDER on|off
     tools/vm.py status FOLDER        running, paused or off
@@ -14,8 +16,9 @@ guest flushes, as on a drive with a volatile cache. The guest's network is QEMU'
 this machine's loopback as 10.0.2.2, and only ``--ssh-port`` leads in. ``--clock`` is UTC; without
 it the guest's hardware clock is this machine's.
 
-With a usable /dev/kvm the guest is fast, else it is emulated (WATCHKEEPER_VM_ACCEL=kvm|tcg decides
-by hand; some machines offer a /dev/kvm on which kernels hang, so it is tried first).
+With a usable /dev/kvm the guest is fast, else it is emulated; ``start`` says which and why. Some
+machines offer a /dev/kvm on which kernels hang, so the guest's kernel is tried first, once in each
+boot of this machine (WATCHKEEPER_VM_ACCEL=kvm|tcg decides by hand).
 """
 
 from __future__ import annotations
@@ -37,9 +40,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # typed as above, it is not there
+
 from tools import image
 
-CACHE = Path(__file__).resolve().parent.parent / ".cache"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PROBE_S = 20.0
 GONE_S = 20.0
 
@@ -85,34 +90,48 @@ class Machine:
         return Path(tempfile.gettempdir()) / f"wk-vm-{os.getuid()}-{name}"
 
 
-def accelerator() -> str:
-    """``kvm`` if a kernel boots with it here, else ``tcg``. Tried once, then remembered."""
+def accelerator(machine: Machine) -> tuple[str, str]:
+    """``kvm`` if the guest's kernel boots with it here, else ``tcg``; and why.
+
+    Tried once and kept beside the kernel, until this machine is booted: then it may be another one.
+
+    Raises:
+        VmError: the environment asks for one that is not known.
+    """
     chosen = os.environ.get("WATCHKEEPER_VM_ACCEL", "")
     if chosen in ("kvm", "tcg"):
-        return chosen
-    memory = CACHE / "vm-accelerator"
-    if not memory.exists():
-        usable = os.access("/dev/kvm", os.R_OK | os.W_OK) and _boots_with_kvm()
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        memory.write_text("kvm" if usable else "tcg")
-    return memory.read_text().strip()
+        return chosen, "WATCHKEEPER_VM_ACCEL says so"
+    if chosen:
+        raise VmError(f"WATCHKEEPER_VM_ACCEL is {chosen!r}, known are kvm and tcg")
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg", "there is no /dev/kvm that may be opened"
+    memory, boot = machine.folder / "kvm.json", BOOT_ID.read_text().strip()
+    known: dict[str, str] = json.loads(memory.read_text()) if memory.exists() else {}
+    if known.get("boot") != boot:
+        known = {"boot": boot, "trouble": _trouble_with_kvm(machine.folder / "vmlinuz")}
+        memory.write_text(json.dumps(known) + "\n")
+    if known["trouble"]:
+        return "tcg", f"/dev/kvm is there, but {known['trouble']}"
+    return "kvm", "its kernel boots with it"
 
 
-def _boots_with_kvm() -> bool:
-    kernels = sorted((CACHE / "images").glob("vm-*/vmlinuz"))
-    if not kernels:
-        return False
+def _trouble_with_kvm(kernel: Path) -> str:
+    """Why ``kernel`` cannot be run with it; empty when it can."""
     # Without a root file system it panics soon after it has started, and that ends QEMU.
     command = ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-m", "512", "-nographic"]
-    command += ["-no-reboot", "-kernel", str(kernels[0])]
-    command += ["-append", "console=ttyS0 panic=-1"]
+    command += ["-no-reboot", "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1"]
     try:
         subprocess.run(
             command, check=True, timeout=PROBE_S, capture_output=True, stdin=subprocess.DEVNULL
         )
-    except (subprocess.SubprocessError, OSError):
-        return False
-    return True
+    except subprocess.TimeoutExpired:
+        return f"its kernel hangs with it ({PROBE_S:.0f} s)"
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip().splitlines()
+        return f"QEMU refuses it: {said[-1] if said else error.returncode}"
+    except OSError as error:
+        return f"QEMU does not start: {error}"
+    return ""
 
 
 # Making one
@@ -138,6 +157,7 @@ def create(machine: Machine, key: Path, disk_gib: int | None = None) -> None:
         os.truncate(folder / "disk", disk_gib << 30)
     for name in ("vmlinuz", "initrd"):
         shutil.copyfile(source / name, folder / name)
+    (folder / "kvm.json").unlink(missing_ok=True)  # spoke of another kernel
     host_key = folder / "ssh_host_ed25519_key"
     host_key.unlink(missing_ok=True)
     _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "host", "-f", str(host_key))
@@ -195,7 +215,8 @@ def start(machine: Machine, clock: str = "") -> None:
         str(machine.folder / "disk"),
         "cache=writeback",
     )
-    accel = accelerator()
+    accel, why = accelerator(machine)
+    print(f"vm.py: {machine.folder.name} runs with {accel}: {why}", file=sys.stderr)
     _run(
         "qemu-system-x86_64",
         "-daemonize",
@@ -220,7 +241,8 @@ def start(machine: Machine, clock: str = "") -> None:
         "-initrd",
         str(machine.folder / "initrd"),
         "-append",
-        "root=/dev/vda rw console=ttyS0 net.ifnames=0 systemd.hostname=vps",
+        # An interrupt that nobody can explain is a panic: see panic().
+        "root=/dev/vda rw console=ttyS0 net.ifnames=0 systemd.hostname=vps unknown_nmi_panic",
         "-drive",
         f"file=nbd+unix:///?socket={disk},format=raw,if=virtio,cache=none",
         "-netdev",
@@ -323,6 +345,11 @@ def status(machine: Machine) -> str:
     return str(answer["status"]) if isinstance(answer, dict) else "unknown"
 
 
+def panic(machine: Machine) -> None:
+    """Make the guest's kernel panic. What it does then is its own affair (``kernel.panic``)."""
+    monitor(machine, "inject-nmi")
+
+
 def network(machine: Machine, switch: str) -> None:
     """Plug the guest's cable in (``on``) or out (``off``)."""
     monitor(machine, "set_link", name="nic0", up=switch == "on")
@@ -348,6 +375,7 @@ def main() -> int:
     starting.add_argument("--clock", default="", help="what its hardware clock shows, UTC")
     command("power-cut", "cut the power; unflushed writes are lost")
     command("reset", "press the reset button")
+    command("panic", "make its kernel panic")
     command("pause", "stop its time")
     command("continue", "let it go on")
     switching = command("network", "plug its cable in or out")
@@ -373,6 +401,8 @@ def main() -> int:
                 power_cut(machine)
             case "reset":
                 monitor(machine, "system_reset")
+            case "panic":
+                panic(machine)
             case "pause":
                 monitor(machine, "stop")
             case "continue":

@@ -144,8 +144,23 @@ class Bot:
         self.sh(f"kill -{signal} {pid}")
         return pid
 
-    def journal(self) -> str:
-        """What explains a failure: the unit's journal and the tails of its logs."""
+    def in_journal(self, query: str) -> list[list[Any]]:
+        """Rows of a query on the bot's journal, read while the bot runs."""
+        script = (
+            "import apsw, json; print(json.dumps(list(apsw.Connection("
+            f"'file:/var/lib/watchkeeper/{self.name}/journal.db?mode=ro',"
+            " flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)"
+            f'.execute("{query}"))))'
+        )
+        python = f"/opt/watchkeeper/slots/{self.name}-{self.slot}/bin/python"
+        rows: list[list[Any]] = json.loads(self.sh(f'{python} -c "{script}"'))
+        return rows
+
+    def explanation(self) -> tuple[str, str]:
+        """For a failed test: the unit's journal and the tails of its logs."""
+        return f"journal and logs of {self.name}", self._journal()
+
+    def _journal(self) -> str:
         try:
             told = self.host.run(
                 f"journalctl -u {self.unit} -n 60 --no-pager; "
@@ -218,9 +233,10 @@ def beta(host: Any) -> Bot:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A failed test is told with what the bots of its host wrote meanwhile."""
+    """A failed test is told with what the bots of its host, and its machine, wrote meanwhile."""
     report = yield
-    if report.failed and report.when == "call":
-        for bot in (v for v in getattr(item, "funcargs", {}).values() if isinstance(v, Bot)):
-            report.sections.append((f"journal and logs of {bot.name}", bot.journal()))
+    if report.failed and report.when != "teardown":
+        for value in getattr(item, "funcargs", {}).values():
+            if hasattr(value, "explanation"):
+                report.sections.append(value.explanation())
     return report

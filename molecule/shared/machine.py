@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 from hosttest import ROOT, eventually, scenario_directory
 
-BOOT_S = 300.0  # emulated, on a busy machine
+BOOT_S = 600.0  # emulated, on a busy machine
 
 
 class Machine:
@@ -58,6 +59,21 @@ class Machine:
     def boot_id(self) -> str:
         return (self.ssh("cat /proc/sys/kernel/random/boot_id") or "").strip()
 
+    def is_up(self) -> None:
+        """Switched on, if need be; ssh answers."""
+        if self.vm("status") == "off":
+            self.vm("start")
+        eventually(self.boot_id, "ssh answers", deadline_s=BOOT_S)
+
+    def clock_offset_s(self) -> float:
+        """How far the host's clock is ahead of this machine's."""
+        asked = time.time()
+        told = self.ssh("date +%s.%N")
+        answered = time.time()
+        assert told is not None
+        offset = float(told) - answered
+        return offset if offset > 0 else min(0.0, float(told) - asked)
+
     def wait_for_boot(self, before: str) -> None:
         """Until ssh answers from another boot than ``before``."""
         eventually(
@@ -65,6 +81,10 @@ class Machine:
             f"the host has booted anew (its console: {self.console()})",
             deadline_s=BOOT_S,
         )
+
+    def explanation(self) -> tuple[str, str]:
+        """For a failed test: the end of its console, all of which stays in ``serial.log``."""
+        return f"console of {self.name}", self.console(40)
 
     def console(self, lines: int = 15) -> str:
         log = self.folder / "serial.log"

@@ -25,7 +25,8 @@ def molecule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script = tools / "molecule"
     script.write_text(
         "#!/bin/sh\n"
-        f'echo "$3 $PLATFORM" >>{tmp_path}/calls\n'
+        f'test "$1" = test && echo "$3 $PLATFORM" >>{tmp_path}/calls\n'
+        f'test "$1" = test || echo "$1 $3 $PLATFORM" >>{tmp_path}/calls\n'
         f"cp {tmp_path}/report-$3.xml {tmp_path}/.work/$3/verify.xml 2>/dev/null\n"
         f"exit $(cat {tmp_path}/code-$3 2>/dev/null || echo 0)\n"
     )
@@ -102,6 +103,15 @@ def test_the_last_thing_told_is_what_failed_and_why(
 def test_molecules_failure_is_a_failure(molecule: Path) -> None:
     (molecule / "code-recovery").write_text("1")
     assert scenarios.core() == 1
+
+
+def test_one_host_is_verified_again_until_it_fails(molecule: Path) -> None:
+    case = scenarios.Case("default", "trixie")
+    assert [r.passed for r in scenarios.repeated(case, 3)] == [True, True, True]
+    steps = ["default trixie", "verify default trixie", "verify default trixie"]
+    assert calls(molecule) == [*steps, "destroy default trixie"]
+    (molecule / "code-default").write_text("1")
+    assert [r.passed for r in scenarios.repeated(case, 3)] == [False]
 
 
 def test_full_goes_on_after_the_last_success(molecule: Path) -> None:

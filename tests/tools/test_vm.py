@@ -75,6 +75,79 @@ def test_a_disk_of_another_size(source: Path, machine: vm.Machine, key: Path) ->
     assert int(blocks.split()[-1]) * int(size.split()[-1]) == 1 << 30
 
 
+def test_it_runs_as_its_help_says(tmp_path: Path) -> None:
+    """From anywhere, by its own name."""
+    script = Path(vm.__file__)
+    told = subprocess.run(
+        [script, "status", tmp_path], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert told.stderr == f"vm.py: no machine in {tmp_path}: tools/vm.py create makes one\n"
+
+
+class TestAccelerator:
+    """A kernel that hangs with /dev/kvm is tried once in each boot of this machine."""
+
+    @pytest.fixture
+    def trials(
+        self, machine: vm.Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> list[Path]:
+        """The kernels that were tried; each hangs. ``boot`` is this machine's boot id."""
+        seen: list[Path] = []
+        machine.folder.mkdir()
+        (tmp_path / "boot").write_text("one")
+        monkeypatch.delenv("WATCHKEEPER_VM_ACCEL", raising=False)
+        monkeypatch.setattr(vm, "BOOT_ID", tmp_path / "boot")
+        monkeypatch.setattr(os, "access", lambda path, mode: path == "/dev/kvm")
+
+        def hangs(kernel: Path) -> str:
+            seen.append(kernel)
+            return "it hangs"
+
+        monkeypatch.setattr(vm, "_trouble_with_kvm", hangs)
+        return seen
+
+    def test_remembers_and_says_why(self, machine: vm.Machine, trials: list[Path]) -> None:
+        for _ in range(2):
+            assert vm.accelerator(machine) == ("tcg", "/dev/kvm is there, but it hangs")
+        assert trials == [machine.folder / "vmlinuz"]
+
+    def test_tries_again_after_a_boot(
+        self,
+        machine: vm.Machine,
+        trials: list[Path],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        vm.accelerator(machine)
+        (tmp_path / "boot").write_text("two")
+        monkeypatch.setattr(vm, "_trouble_with_kvm", lambda kernel: "")
+        assert vm.accelerator(machine)[0] == "kvm"
+
+    def test_tries_again_with_another_kernel(
+        self, source: Path, machine: vm.Machine, key: Path, trials: list[Path]
+    ) -> None:
+        vm.accelerator(machine)
+        vm.create(machine, key)
+        vm.accelerator(machine)
+        assert len(trials) == 2
+
+    def test_without_the_device_nothing_is_tried(
+        self, machine: vm.Machine, trials: list[Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+        assert vm.accelerator(machine) == ("tcg", "there is no /dev/kvm that may be opened")
+        assert trials == []
+
+    def test_the_environment_decides(
+        self, machine: vm.Machine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("WATCHKEEPER_VM_ACCEL", "kvm")
+        assert vm.accelerator(machine) == ("kvm", "WATCHKEEPER_VM_ACCEL says so")
+        monkeypatch.setenv("WATCHKEEPER_VM_ACCEL", "hvf")
+        with pytest.raises(vm.VmError, match="'hvf', known are kvm and tcg"):
+            vm.accelerator(machine)
+
+
 def test_no_machine(tmp_path: Path) -> None:
     with pytest.raises(vm.VmError, match=r"create makes one"):
         vm.Machine.load(tmp_path)
@@ -153,6 +226,10 @@ class TestMonitor:
         with pytest.raises(vm.VmError, match="Device 'nic0' not found"):
             vm.network(machine, "off")
         assert asked[-1]["arguments"] == {"name": "nic0", "up": False}
+
+    def test_panic(self, machine: vm.Machine, asked: list[dict[str, object]]) -> None:
+        vm.panic(machine)
+        assert asked[-1]["execute"] == "inject-nmi"
 
     def test_off(self, machine: vm.Machine) -> None:
         with pytest.raises(vm.VmError, match="does not answer"):

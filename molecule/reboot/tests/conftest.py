@@ -1,5 +1,15 @@
-"""Fixtures and the explanation of failures, shared by all scenarios."""
+"""Fixtures and the explanation of failures."""
 
-from hosttest import alpha, beta, pytest_runtest_makereport, venue
+from __future__ import annotations
 
-__all__ = ["alpha", "beta", "pytest_runtest_makereport", "venue"]
+import pytest
+
+from hosttest import alpha, pytest_runtest_makereport, venue
+from machine import Machine
+
+__all__ = ["alpha", "pytest_runtest_makereport", "venue"]
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
