@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,26 +65,45 @@ def arguments(host: Any) -> str:
     return f"{ON_HOST} {SECRET} {host.check_output('systemctl show -P MainPID chrony.service')}"
 
 
-def inside(host: Any, unit: str) -> dict[str, Any]:
-    """What the probe says when the unit runs it instead of its program, all else being as it is."""
-    drop_in = f"/run/systemd/system/{unit}.d/zz-probe.conf"
-    lines = ["[Service]", "Type=oneshot", "Restart=no", "RemainAfterExit=no"]
-    lines += ["ExecStartPre=", "ExecStart=", f"ExecStart=/usr/bin/python3 {arguments(host)}"]
-    lines += ["StandardOutput=truncate:/run/wk-probe.json"]
-    settings = "\n".join(lines)
-    was = host.run(f"systemctl is-active {unit}").stdout.strip()
-    host.check_output(f"systemctl stop {unit}")
-    try:
-        host.check_output(
-            f"mkdir -p $(dirname {drop_in}) && cat >{drop_in} <<'EOF'\n{settings}\nEOF"
-        )
-        host.check_output(f"systemctl daemon-reload && systemctl start {unit}")
-        found: dict[str, Any] = json.loads(host.check_output("cat /run/wk-probe.json"))
-        return found
-    finally:
-        host.check_output(f"rm {drop_in} && systemctl daemon-reload")
-        if was == "active":
-            host.check_output(f"systemctl start {unit}")
+# On the host: each unit runs the probe instead of its program, all else being as it is. In the end
+# what was active is so again.
+INSIDE = """
+units='{units}' probe='{probe}'
+active=$(for unit in $units; do ! systemctl is-active --quiet $unit || echo $unit; done)
+back() {{
+    rm -f /run/systemd/system/*.d/zz-probe.conf
+    systemctl daemon-reload
+    systemctl start $active
+}}
+trap back EXIT
+rm -f /run/wk-probe-*
+systemctl stop $units
+for unit in $units; do
+    mkdir -p /run/systemd/system/$unit.d
+    cat >/run/systemd/system/$unit.d/zz-probe.conf <<END
+[Service]
+Type=oneshot
+Restart=no
+RemainAfterExit=no
+ExecStartPre=
+ExecStart=
+ExecStart=/usr/bin/python3 $probe
+StandardOutput=truncate:/run/wk-probe-%n
+END
+done
+systemctl daemon-reload
+for unit in $units; do systemctl start $unit; done
+cd /run && tail -n 1 wk-probe-*
+"""
+
+
+def inside(host: Any, units: list[str]) -> dict[str, dict[str, Any]]:
+    """What the probe says in the place of each unit's program."""
+    script = INSIDE.format(units=" ".join(units), probe=arguments(host))
+    told = host.check_output(f"sh -eu <<'EOF'\n{script}\nEOF")
+    found = re.findall(r"==> wk-probe-(\S+) <==\n(.+)", told)
+    assert {unit for unit, _ in found} == {*units}, told
+    return {unit: json.loads(text) for unit, text in found}
 
 
 def test_every_attempt_is_real(host_with_probe: Any) -> None:
@@ -99,8 +119,7 @@ def test_every_attempt_is_real(host_with_probe: Any) -> None:
 def test_nothing_gets_out_of_any_unit(host_with_probe: Any, alpha: Bot) -> None:
     units = our_services(host_with_probe)
     assert set(units) >= KNOWN
-    for unit in units:
-        found = inside(host_with_probe, unit)
+    for unit, found in inside(host_with_probe, units).items():
         print(f"{unit}: {found}")
         assert found["uid"] != 0, unit
         assert set(found["attempts"].values()) <= REFUSED, (unit, found)
