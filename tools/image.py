@@ -82,6 +82,8 @@ VM_DISK_SCRIPT = r"""
 set -eu
 root=$1 disk=$2 folder=$3 owner=$4
 chroot "$root" systemctl enable -q systemd-networkd.service
+# For disks on LVM, which this is not; emulated it takes a good part of each boot.
+chroot "$root" systemctl disable -q e2scrub_reap.service
 mke2fs -q -t ext4 -L root -d "$root" "$disk" {size}
 cp "$root"/boot/vmlinuz-* "$folder/vmlinuz"
 cp "$root"/boot/initrd.img-* "$folder/initrd"
