@@ -69,7 +69,9 @@ def arguments(host: Any) -> str:
 # what was active is so again.
 INSIDE = """
 units='{units}' probe='{probe}'
-active=$(for unit in $units; do ! systemctl is-active --quiet $unit || echo $unit; done)
+# A timer would start its unit once more meanwhile, and empty what the probe has said.
+timers=$(for unit in $units; do echo ${{unit%.service}}.timer; done)
+active=$(for unit in $units $timers; do ! systemctl is-active --quiet $unit || echo $unit; done)
 back() {{
     rm -f /run/systemd/system/*.d/zz-probe.conf
     systemctl daemon-reload
@@ -77,7 +79,7 @@ back() {{
 }}
 trap back EXIT
 rm -f /run/wk-probe-*
-systemctl stop $units
+for unit in $active; do systemctl stop $unit; done
 for unit in $units; do
     mkdir -p /run/systemd/system/$unit.d
     cat >/run/systemd/system/$unit.d/zz-probe.conf <<END
