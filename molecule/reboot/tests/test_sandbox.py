@@ -87,6 +87,7 @@ for unit in $units; do
 Type=oneshot
 Restart=no
 RemainAfterExit=no
+TimeoutStartSec=600
 ExecStartPre=
 ExecStart=
 ExecStart=/usr/bin/python3 $probe
