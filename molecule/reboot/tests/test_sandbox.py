@@ -79,7 +79,7 @@ back() {{
 }}
 trap back EXIT
 rm -f /run/wk-probe-*
-for unit in $active; do systemctl stop $unit; done
+systemctl stop $active $units
 for unit in $units; do
     mkdir -p /run/systemd/system/$unit.d
     cat >/run/systemd/system/$unit.d/zz-probe.conf <<END
