@@ -19,6 +19,10 @@ _END_S = 60.0
 _TAIL_LINES = 120
 
 
+def _hear_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class PeerProcess:
     """A context manager: started on entering, ended on leaving.
 
@@ -80,6 +84,9 @@ class PeerProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # Whoever is started in the background of a script is deaf to SIGINT, and so would
+                # the peer be, which is ended by it. No thread of ours holds a lock here.
+                preexec_fn=_hear_sigint,  # noqa: PLW1509
             )
 
     @property

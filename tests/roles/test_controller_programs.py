@@ -120,7 +120,13 @@ class TestCheckSettings:
 
     @staticmethod
     def bot(config: str = "", checks: str = "", index: int = 0) -> dict[str, Any]:
-        return {"index": index, "name": f"bot{index}", "config": config, "checks": checks}
+        return {
+            "index": index,
+            "name": f"bot{index}",
+            "config": config,
+            "checks": checks,
+            "notify_urls": "",
+        }
 
     def test_good_settings_pass(self) -> None:
         good = self.bot(

@@ -441,6 +441,7 @@ def test_every_refusal_of_an_order_has_its_word() -> None:
         "CLOSE_POSITION_EXISTS": "no such orders",
         "GOOD_TILL_DATE": "no such orders",
         "NOTHING_TO_AMEND": "is answered as edited",
+        "NOT_LISTED": "the admin API delists symbols of the other venue alone",
         "NOTHING_TO_CLOSE": "no such orders",
         "NO_SUCH_ORDER": "looked up before",
         "POSITION_SIDE": "no hedge mode",
