@@ -70,8 +70,8 @@ fmt: bootstrap ## Rewrite Python files the way `make lint` wants them
 	@$(VENV)/ruff check --fix-only --quiet .
 	@$(VENV)/ruff format .
 
-bench: bootstrap ## Kill to reconciled and protected, start-up, memory; budgets beside them
-	@$(VENV)/python -m bench
+bench: $(if $(PEERS),peers,bootstrap) ## Kill to protected, steps, kill switch, memory; budgets (PEERS=1: two other bots; WRITE=1: docs/benchmarks.md)
+	@$(VENV)/python $(if $(PEERS),-m peers.sealed $(VENV)/python) -m bench $(if $(PEERS),--peers) $(if $(WRITE),--write) $(if $(JSON),--json)
 
 venue-rules: bootstrap ## The rules that the paper venue keeps, each with its documentation and its test
 	@$(VENV)/python tools/venue_rules.py

@@ -30,6 +30,8 @@ from bench.measure import (
     venue_at,
 )
 from bench.report import LATENCIES_MS, Floor, Kills, Report, Series, as_markdown
+from bench.rivals import rivals
+from bench.steps import commits, entries, ticks
 
 PEERS = {
     "plain Python, five signed calls": ("plain.py",),
@@ -55,11 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="N",
         help=f"of {KILLS_PER_BOT} kills each, {SPARE_KILLS_PER_BOT} with a spare; default: 5",
     )
+    options.add_argument(
+        "--peers", action="store_true", help="freqtrade and nautilus_trader, too (sealed)"
+    )
     options.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
     chosen = options.parse_args(argv)
     directory = Path(tempfile.mkdtemp(prefix="wk-bench-"))
     try:
-        report = _measure(directory, chosen.rounds or (1 if chosen.quick else 5), chosen.seed)
+        rounds = chosen.rounds or (1 if chosen.quick else 5)
+        report = _measure(directory, rounds, chosen.seed, with_peers=chosen.peers)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     page = as_markdown(report)
@@ -69,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if report.within_budget else 1
 
 
-def _measure(directory: Path, rounds: int, seed: int) -> Report:
+def _measure(directory: Path, rounds: int, seed: int, *, with_peers: bool) -> Report:
     """Round by round, so that a busy minute of the machine falls on everything alike."""
     busy = os.getloadavg()[0]  # before anything of ours runs
     draw = random.Random(seed)  # noqa: S311 - moments, not secrets
@@ -111,7 +117,11 @@ def _measure(directory: Path, rounds: int, seed: int) -> Report:
         found_pulls = pulls(directory / f"pulls-{venues}", venues=venues, count=PULLS)
         pulled.append(Pulls.of(venues, found_pulls))
         _tell(f"kill switch, {venues} venue(s): flat after {pulled[-1].flat.median:.0f} ms")
-    _tell("memory")
+    entered = {}
+    for latency_ms in LATENCIES_MS:
+        entered[latency_ms] = entries(directory / f"entries-{latency_ms}", latency_ms)
+        _tell(f"entry to stop, {latency_ms} ms: {entered[latency_ms].median:.0f} ms")
+    _tell("commits, ticks, memory")
     machine = f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}"
     return Report(
         date=datetime.now(UTC).date().isoformat(),
@@ -123,6 +133,14 @@ def _measure(directory: Path, rounds: int, seed: int) -> Report:
         },
         memory_mib=memory(directory / "memory"),
         pulls=pulled,
+        commits=commits(directory / "commits"),
+        entries=entered,
+        ticks=ticks(directory / "ticks"),
+        rivals=(
+            {ms: rivals(directory / f"rivals-{ms}", ms) for ms in LATENCIES_MS}
+            if with_peers
+            else {}
+        ),
     )
 
 

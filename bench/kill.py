@@ -10,16 +10,28 @@ import time
 from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from bench.measure import ALIAS, Spread
 from bot.tests.support.local_bot import LocalBot
-from bot.tests.support.paper_venue import PaperVenue
+from bot.tests.support.paper_venue import BINANCE, KRAKEN, PaperVenue
 
 POSITIONS = 20
 LATENCY_MS = 50
 BUDGET_S = 5.0
 RECV_WINDOW_MS = 5000
+CONTRACT = {BINANCE: "PAPER{:03}USDT", KRAKEN: "PF_PAPER{:03}USD"}
+
+
+class Desk(NamedTuple):
+    """Where one of the bots trades."""
+
+    venue: str
+    symbol: str
+
+
+DESKS = (Desk(BINANCE, "BTC/USDT:USDT"), Desk(KRAKEN, "BTC/USD:USD"))
 
 
 class Pull(msgspec.Struct, frozen=True):
@@ -53,21 +65,26 @@ class Pulls(msgspec.Struct, frozen=True):
 
 
 def pulls(directory: Path, *, venues: int, count: int) -> list[Pull]:
-    """Twenty positions with a stop each, spread over ``venues`` bots with a venue of their own."""
+    """Twenty positions with a stop each: on Binance, or half of them on Kraken Futures."""
     each = POSITIONS // venues
     options = ("--more-symbols", str(POSITIONS), "--latency-ms", str(LATENCY_MS))
     with ExitStack() as stack:
         # A socket's path is short: a folder of its own.
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wk-")))
         bots = []
-        for number in range(venues):
+        for number, desk in enumerate(DESKS[:venues]):
             venue = stack.enter_context(
-                PaperVenue(
-                    directory / str(number), account=ALIAS, balance="1000000", options=options
-                )
+                PaperVenue(directory / str(number), account=None, options=options)
             )
-            settings = {"venue": {"recv_window_ms": RECV_WINDOW_MS}}
-            bot = LocalBot(place, venue, alias=ALIAS, bot=f"bot{number}", settings=settings)
+            venue.admin.open_account(ALIAS, balance="1000000", venue=desk.venue)
+            bot = LocalBot(
+                place,
+                venue,
+                alias=ALIAS,
+                bot=f"bot{number}",
+                symbols=(desk.symbol,),
+                settings={"venue": {"id": desk.venue, "recv_window_ms": RECV_WINDOW_MS}},
+            )
             bot.prepare()
             bots.append(bot)
         return [_pull(bots, each) for _ in range(count)]
@@ -78,7 +95,7 @@ def _pull(bots: list[LocalBot], each: int) -> Pull:
     for bot in bots:
         before.append(int(bot.venue.admin.health()["last"]))
         for number in range(1, each + 1):
-            _hold(bot.venue, f"PAPER{number:03}USDT")
+            _hold(bot.venue, CONTRACT[bot.venue_id].format(number))
     environment = bots[0].environment()
     del environment["WATCHKEEPER_BOT"]
     began_ms = time.time() * 1000
@@ -94,7 +111,8 @@ def _pull(bots: list[LocalBot], each: int) -> Pull:
     last_ms = 0
     for bot, seq in zip(bots, before, strict=True):
         state = bot.venue.admin.state(ALIAS)
-        if state["positions"] or state["open_algo_orders"]:
+        # Kraken has one list of orders, Binance a second one for stops.
+        if any(state.get(kept) for kept in ("positions", "open_orders", "open_algo_orders")):
             raise SystemExit(f"not flat: {done.stdout}")
         events = bot.venue.admin.events(after=seq, alias=ALIAS)
         last_ms = max([last_ms, *(e["ts_ms"] for e in events if e["kind"] in {"fill", "algo"})])

@@ -46,17 +46,21 @@ SPARE_STAGES = (
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """Median and 95th percentile of several measurements."""
+    """Median, 95th and 99th percentile of several measurements."""
 
     median: float
     p95: float
+    p99: float
     count: int
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
         ordered = sorted(values)
-        rank = max(0, -(-len(ordered) * 95 // 100) - 1)  # nearest rank, rounded up
-        return cls(statistics.median(ordered), ordered[rank], len(ordered))
+
+        def rank(percent: int) -> float:
+            return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]  # nearest, rounded up
+
+        return cls(statistics.median(ordered), rank(95), rank(99), len(ordered))
 
 
 class Restart(msgspec.Struct, frozen=True):

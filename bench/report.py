@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from bench.kill import BUDGET_S, LATENCY_MS, POSITIONS, Pulls
 from bench.measure import SPARE_STAGES, STAGES, Peer, Restart, Spread
+from bench.rivals import GIVEN_UP_S, Rival
+from bench.steps import Commits, Ticks
 
 BUDGET_MS = 1500  # executor killed, no spare: reconciled and protected
 SPARE_BUDGET_MS = 250  # with a spare: the median
@@ -49,12 +51,22 @@ ends later than the others', when the missing stop rests again.
 
 {peers}
 
+{rivals}## Steps of a trade
+
+{steps}
+
+*Durable*: the entry's row and its decision, committed before anything is sent; beside it, turn by
+turn, what this disk takes to write and sync one page. *Protected*: from the venue's record of the
+fill to that of the resting stop. *Intent*: {symbols} symbols, {ticks:.0f} ticks a second in all,
+from the venue's time of a tick through feed and strategy to the durable bus.
+
 ## Kill switch
 
 `watchkeeper kill --all` over {positions} positions with a stop each, at {kill_latency} ms venue
-latency, from the start of the command's process. *Flat* is read from the venues' own logs: the
-last position closed, the last stop cancelled. *Read flat*: read back from every venue, both lists
-of orders included. *Proven*: read again a receive window (5 s) after the last possible send.
+latency, from the start of the command's process: on Binance, or half of them on Kraken Futures.
+*Flat* is read from the venues' own logs: the last position closed, the last stop cancelled. *Read
+flat*: read back from every venue, both lists of orders included. *Proven*: read again a receive
+window (5 s) after the last possible send.
 
 {pulls}
 
@@ -122,7 +134,8 @@ class Floor(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """Everything of one run. The first of ``kills`` is the one that the budget is for."""
+    """Everything of one run. The first of ``kills`` is the one that the budget is for; ``rivals``
+    are there with ``PEERS=1`` alone, by latency and name."""
 
     date: str
     machine: str
@@ -130,6 +143,10 @@ class Report(msgspec.Struct, frozen=True):
     peers: dict[str, dict[int, Floor]]  # by name, then by latency; the floor comes first
     memory_mib: dict[str, float]
     pulls: list[Pulls]  # of the kill switch
+    commits: Commits
+    entries: dict[int, Spread]  # fill to resting stop, by latency
+    ticks: Ticks
+    rivals: dict[int, dict[str, Rival]] = {}
 
     @property
     def restart_in_time(self) -> bool:
@@ -184,6 +201,10 @@ def as_markdown(report: Report) -> str:
         kill_p95=report.slowest_pull,
         kill_verdict=_verdict(report.pulled_in_time),
         kills=_kills(report),
+        rivals=_rivals(report),
+        steps=_steps(report),
+        symbols=report.ticks.symbols,
+        ticks=report.ticks.ticks_a_second,
         stages=_stages([k for k in report.kills if not k.series.spare]),
         spare_stages=_stages([k for k in report.kills if k.series.spare]),
         peers=_peers(report),
@@ -260,6 +281,69 @@ def _peers(report: Report) -> str:
     }
     rows.append(row("**the executor, to protected**", ours, report.memory_mib["executor"]))
     return _table((*head, "MiB"), rows)
+
+
+def _rivals(report: Report) -> str:
+    """A chapter of its own, or nothing."""
+    if not report.rivals:
+        return ""
+    head = ["killed and started again", "venue latency", "account known, median", "ratio"]
+    head += ["stop back, median", "MiB"]
+    rows = []
+    for latency_ms, rivals in report.rivals.items():
+        ours = next(
+            k
+            for k in report.kills
+            if k.series.latency_ms == latency_ms and k.series.waker and not k.series.spare
+        )
+        born = ours.stages[STAGES[0]]
+        known = ours.reconciled.median - born
+        rows.append(
+            (
+                "**the executor, without a spare**",
+                f"{latency_ms}",
+                f"**{known:.0f}**",
+                "1.0",
+                f"**{ours.protected.median - born:.0f}**",
+                f"{report.memory_mib['executor']:.0f}",
+            )
+        )
+        rows += [
+            (
+                name,
+                f"{latency_ms}",
+                f"{rival.known.median:.0f}",
+                f"{rival.known.median / known:.1f}",
+                "never" if rival.protected is None else f"{rival.protected.median:.0f}",
+                f"{rival.pss_mib:.0f}",
+            )
+            for name, rival in rivals.items()
+        ]
+    return (
+        "## Beside two other bots\n\n"
+        "Unmodified, on the same venue in the same run, each killed with an open position whose\n"
+        "stop another hand cancels meanwhile. From the start of the new process, which somebody\n"
+        f"has to start. *Never*: not within {GIVEN_UP_S:.0f} s; whether a stop comes back is up\n"
+        "to a strategy there. freqtrade looks at its account in steps of its own choosing.\n\n"
+        f"{_table(head, rows)}\n\n"
+    )
+
+
+def _steps(report: Report) -> str:
+    def row(name: str, spread: Spread) -> tuple[str, ...]:
+        cells = (f"{value:.1f}" for value in (spread.median, spread.p95, spread.p99))
+        return (name, f"{spread.count}", *cells)
+
+    rows = [
+        row("intent durable", report.commits.commit),
+        row("the disk alone", report.commits.floor),
+        *(
+            row(f"entry filled to protected, {ms} ms latency", spread)
+            for ms, spread in report.entries.items()
+        ),
+        row("tick to intent on the bus", report.ticks.delay),
+    ]
+    return _table(("step", "count", "median", "p95", "p99"), rows)
 
 
 def _memory(report: Report) -> str:

@@ -87,6 +87,7 @@ class LocalBot:
         programs: what supervisord runs; ``executor2`` beside ``executor`` is the spare.
         symbols: what the bot trades; no strategy needs to run for it.
         settings: of ``bot.toml``, over :data:`CONFIG`.
+        plugin: its strategy, with ``params``.
         waker: whether supervisord is woken by a dying child, as on a host.
     """
 
@@ -100,6 +101,8 @@ class LocalBot:
         programs: Sequence[str] = ("feed", "executor"),
         symbols: Sequence[str] = (SYMBOL,),
         settings: Settings | None = None,
+        plugin: str = "mean_reversion",
+        params: Mapping[str, Any] | None = None,
         waker: bool = True,
     ) -> None:
         self.paths = Paths(bot, root.resolve())
@@ -108,6 +111,8 @@ class LocalBot:
         self.programs = tuple(programs)
         self.symbols = tuple(symbols)
         self._settings = settings or {}
+        self._plugin = plugin
+        self._params = params or {}
         self._waker = waker
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -131,8 +136,7 @@ class LocalBot:
         for folder in ("etc", "state", "run", "heartbeats", "logs", "locks"):
             getattr(paths, folder).mkdir(parents=True, exist_ok=True)
         paths.config.write_text(self._config())
-        venue_id = self._settings.get("venue", {}).get("id", BINANCE)
-        credentials = self.venue.credentials(self.alias, venue_id)
+        credentials = self.venue.credentials(self.alias, self.venue_id)
         _write_secret(paths.env, "# no key here\n")
         _write_secret(
             paths.trading_env,
@@ -159,11 +163,20 @@ class LocalBot:
         for name, values in self._settings.items():
             sections.setdefault(name, {}).update(values)
         lines = [f'name = "{self.paths.bot}"', 'mode = "paper"', "", "[[strategies]]"]
-        lines += ['name = "local"', 'plugin = "mean_reversion"']
+        lines += ['name = "local"', f'plugin = "{self._plugin}"']
         lines += [f"symbols = {json.dumps(self.symbols)}"]
+        lines += [
+            "[strategies.params]",
+            *(f"{k} = {json.dumps(v)}" for k, v in self._params.items()),
+        ]
         for name, values in sections.items():
             lines += ["", f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in values.items())]
         return "\n".join(lines) + "\n"
+
+    @property
+    def venue_id(self) -> str:
+        """Which venue it trades on: ``venue.id`` of its settings."""
+        return str(self._settings.get("venue", {}).get("id", BINANCE))
 
     @property
     def _supervisord_conf(self) -> Path:

@@ -22,6 +22,7 @@ from aiohttp import web
 from watchkeeper.paper import admin, certificates
 from watchkeeper.paper.front import Front
 from watchkeeper.paper.market import MarketError, read_bars
+from watchkeeper.paper.protocol.kraken import rules as kraken_rules
 from watchkeeper.paper.rules import list_more
 from watchkeeper.paper.service import Venue
 from watchkeeper.paper.store import StoreError
@@ -178,8 +179,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         type=_count,
         default=0,
-        help="list PAPER001USDT and so on beside the three; the same number at each start of a "
-        "state (default: 0)",
+        help="list PAPER001USDT, PF_PAPER001USD and so on beside the three; the same number at "
+        "each start of a state (default: 0)",
     )
     options.add_argument(
         "--latency-ms",
@@ -227,6 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed = options.walk if options.walk is not None else options.seed
         files = _prepare_state(options.state)
         list_more(options.more_symbols)
+        kraken_rules.list_more(options.more_symbols)
         venue = Venue(options.state, bars=bars, seed=seed, latency_ms=options.latency_ms)
     except MarketError as error:
         return _fail(f"--bars: {error}")

@@ -57,6 +57,14 @@ KRAKEN_RULES: dict[str, Rules] = {
 }
 
 
+def list_more(number: int) -> None:
+    """List ``PF_PAPER001USD`` and so on, which follow ``PAPER001USDT`` and its like."""
+    for count in range(1, number + 1):
+        base = f"PAPER{count:03}"
+        rules = _contract(base, f"{base}USDT", "0.01", 2, 100_000)
+        KRAKEN_RULES[rules.symbol] = rules
+
+
 def settings() -> dict[str, SymbolSettings]:
     """A new account's: no leverage preference anywhere, which is the highest leverage, crossed."""
     return {symbol: SymbolSettings(leverage=MAX_LEVERAGE) for symbol in KRAKEN_RULES}
