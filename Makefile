@@ -27,7 +27,7 @@ demo-down: ## Remove the demo's host, venue and network
 test-fast: bootstrap ## Tests without a host (3 min; PYTEST_ARGS='-k name' for some)
 	@$(VENV)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m 'not slow and not system' --durations=12 --durations-min=4 $(PYTEST_ARGS)
 
-test-system: bootstrap ## Whole programs killed, frozen, handed over; the kill switch (2 min)
+test-system: bootstrap ## Whole programs killed, frozen, handed over; the kill switch (4 min)
 	@$(VENV)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m 'system and not slow' $(PYTEST_ARGS)
 
 test-slow: bootstrap ## Tests without a host that take minutes

@@ -5,8 +5,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 from bench.measure import ALIAS, NAME, open_position, venue_at
 from bot.tests.support.local_bot import LocalBot
+
+pytestmark = pytest.mark.system
 
 
 def test_a_damaged_bus_keeps_no_position_bare() -> None:

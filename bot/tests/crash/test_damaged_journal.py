@@ -15,6 +15,8 @@ from bot.tests.crash.verdict import broken, second_pass_wrong
 
 from watchkeeper.domain.model import ZERO
 
+pytestmark = pytest.mark.system
+
 Damage = Callable[[Path], None]
 
 

@@ -26,6 +26,8 @@ from bot.tests.crash.points import (
 from bot.tests.crash.stage import World, begin
 from bot.tests.crash.workflows import BY_NAME, WORKFLOWS
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:

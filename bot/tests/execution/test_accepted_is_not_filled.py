@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
 from bot.tests.execution.rig import BTC, ORDER_PATH, Rig
 
 from watchkeeper.domain.model import OrderKind, OrderState
+
+pytestmark = pytest.mark.system
 
 MINUTE_MS = 60_000
 

@@ -11,6 +11,8 @@ from bot.tests.execution.rig import PRICE
 from bot.tests.matrix.case import Case
 from bot.tests.support.paper_venue import PaperVenue
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def case(venue: PaperVenue) -> Iterator[Case]:

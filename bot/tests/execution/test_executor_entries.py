@@ -6,11 +6,14 @@ import signal
 import time
 from decimal import Decimal
 
+import pytest
 from bot.tests.execution.conftest import MakeRig
 from bot.tests.execution.rig import ALGO_PATH, BTC, ORDER_PATH, PRICE, Rig
 
 from watchkeeper.domain.model import OrderKind, OrderState
 from watchkeeper.watch.latch import halt
+
+pytestmark = pytest.mark.system
 
 QUANTITY = Decimal("0.02")
 

@@ -18,6 +18,8 @@ from watchkeeper.domain.model import OrderKind, Standing
 from watchkeeper.journal.store import Journal
 from watchkeeper.watch.clock import now_ms
 
+pytestmark = pytest.mark.system
+
 TRAILING = '[protection]\ntrailing_distance_pct = "2"\ntrailing_step_pct = "0.5"\n'
 FREEZE = '[policy]\nexternal_positions = "freeze"\n[risk]\non_unprotected = "halt"\n'
 MAINTENANCE = {"status": 503, "body": {"code": -1016, "msg": "Service shutting down."}}

@@ -20,6 +20,8 @@ from watchkeeper.execution import seen
 from watchkeeper.execution.seen import Planned, Reading, SeenLog, numbered, read_seen
 from watchkeeper.venue.protocol import Snapshot
 
+pytestmark = pytest.mark.system
+
 
 def explain(rig: Rig, capfd: pytest.CaptureFixture[str], subject: str) -> tuple[int, str]:
     capfd.readouterr()

@@ -28,6 +28,8 @@ _STRATEGY = """
 import sys, time
 from pathlib import Path
 from watchkeeper.bus.sqlite import open_bus
+
+pytestmark = pytest.mark.system
 bus = open_bus(Path(sys.argv[1]))
 for number, payload in enumerate(sys.argv[2:]):
     bus.publish("intents", f"message-{number}", payload.encode())

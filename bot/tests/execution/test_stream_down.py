@@ -3,7 +3,10 @@ same."""
 
 from __future__ import annotations
 
+import pytest
 from bot.tests.execution.rig import BTC, Rig
+
+pytestmark = pytest.mark.system
 
 LISTEN_KEY = "/fapi/v1/listenKey"
 

@@ -24,6 +24,8 @@ from watchkeeper.watch.alerts import Alert
 from watchkeeper.watch.heartbeat import Beat
 from watchkeeper.watch.latch import is_halted
 
+pytestmark = pytest.mark.system
+
 STRATEGY = """
 [[strategies]]
 name = "rev"
