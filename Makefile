@@ -42,7 +42,7 @@ sessions: bootstrap ## Seeded random sessions of faults and kills: COUNT=20 SEED
 sessions-full: ## 1,000 of them
 	@$(MAKE) sessions COUNT=1000
 
-crash-slice: bootstrap ## As crash-test, at about ten points of each workflow (2 min)
+crash-slice: bootstrap ## As crash-test, at about ten points of each workflow (4 min)
 	@$(VENV)/python -m bench.crash --workers $(WORKERS) --slice 10
 
 matrix: bootstrap ## Every row of the reconciliation matrix, each with its tests (MUTATE=1: leave each row out, ROW=P1)
@@ -51,7 +51,7 @@ matrix: bootstrap ## Every row of the reconciliation matrix, each with its tests
 properties: bootstrap ## What holds for every plan, tried on 10,000 generated states each (20 min)
 	@HYPOTHESIS_PROFILE=full $(VENV)/python -m pytest -n $(WORKERS) --dist worksteal bot/tests/reconcile/test_convergence.py $(PYTEST_ARGS)
 
-test: hosts lint test-fast test-system matrix crash-slice ## What every change must pass: linters, tests, matrix, crashes, core host scenarios (25 min)
+test: hosts lint test-fast test-system matrix crash-slice ## What every change must pass: linters, tests, matrix, crashes, core host scenarios (45 min)
 	@$(VENV)/python tools/scenarios.py core
 
 test-full: vms ## All of it, every scenario on every platform, resumable; dated table in docs/test-results/ (CASES='lint reboot' for some)
