@@ -22,14 +22,14 @@ from watchkeeper.bus.sqlite import open_bus
 from watchkeeper.domain.model import OrderKind
 from watchkeeper.watch.alerts import AlertId, make_alert
 
+pytestmark = pytest.mark.system
+
 QUANTITY = "0.02"
 ROOT = Path(__file__).parents[3]
 _STRATEGY = """
 import sys, time
 from pathlib import Path
 from watchkeeper.bus.sqlite import open_bus
-
-pytestmark = pytest.mark.system
 bus = open_bus(Path(sys.argv[1]))
 for number, payload in enumerate(sys.argv[2:]):
     bus.publish("intents", f"message-{number}", payload.encode())
